@@ -1,0 +1,242 @@
+"""The words of the design as types: Card, Target, Explanation, and what a classifier, a prior and an editor promise."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from counterscan.errors import ScanError, TargetError, did_you_mean
+
+TOLERANCE = 0.1  # how near an answer must come to a probability asked for that is neither 0 nor 1
+
+
+class Card(BaseModel):
+    """What a set of weights, or a classifier, expects, promises and comes from.
+
+    `shape` is `(c, *spatial)`; images reach it in [-1, 1], where `window` (low, high, unit) tells what -1 and 1 are in
+    physical units. `output` says what the module answers: `binary` (one output for two classes, the second is the
+    positive one), `multilabel` (one per class) or `softmax`; `scale` whether as logits or as probabilities. The module
+    itself is fed `(image - mean) / std`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: Literal["classifier", "editor"] = "classifier"
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    output: Literal["binary", "multilabel", "softmax"] = "multilabel"
+    scale: Literal["logits", "probabilities"] = "logits"
+    normal: str | None = None  # the class that means healthy, where there is one
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    window: tuple[float, float, str] | None = None
+    modality: str = ""
+    network: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    mask_rule: dict[str, float] = Field(default_factory=dict)
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    command: str = ""
+    licence: str = ""
+    source: str = ""
+    sha256: str = ""
+
+    def index(self, name: str) -> int:
+        """The position of class `name`; a mistyped one is answered with the nearest that exists."""
+        if name not in self.classes:
+            raise TargetError(f"{self.name} has no class {name!r}{did_you_mean(name, self.classes)}")
+        return self.classes.index(name)
+
+
+class Classifier(Protocol):
+    """Answers log-odds `(b, k)`, one per class of its card, for images `(b, c, *spatial)` in [-1, 1]."""
+
+    card: Card
+    differentiable: bool
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+class Denoiser(Protocol):
+    """Answers the clean estimate of `noisy = clean + sigma * noise`."""
+
+    def __call__(self, noisy: Tensor, sigma: Tensor) -> Tensor: ...
+
+
+class Codec(Protocol):
+    """Turns images into latents and back."""
+
+    def encode(self, images: Tensor) -> Tensor: ...
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+class Editor(Protocol):
+    """Edits images `(b, c, *spatial)` towards a target in one pass."""
+
+    card: Card
+
+    def __call__(self, images: Tensor, target: "Target") -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """The answer asked for: `wanted` holds (class index, probability); the other classes don't care.
+
+    A probability of 0 or 1 asks for the class to be below or above one half; any other to come within `TOLERANCE`.
+    """
+
+    wanted: tuple[tuple[int, float], ...]
+
+    def __post_init__(self) -> None:
+        if not self.wanted or any(not 0 <= p <= 1 for _, p in self.wanted):
+            raise TargetError(f"a target needs at least one class at a probability in [0, 1], got {self.wanted}")
+
+    @classmethod
+    def parse(cls, text: str, card: Card) -> Self:
+        """Read `effusion=0,nodule=1`, or `normal`: every finding absent (multi-label) or the normal class."""
+        if text.strip() == "normal" and "normal" not in card.classes:
+            if card.output != "multilabel":
+                if card.normal is None:
+                    raise TargetError(f"{card.name} has no normal class; ask for one of {', '.join(card.classes)}")
+                return cls(((card.index(card.normal), 1.0),))
+            return cls(tuple((index, 0.0) for index in range(len(card.classes))))
+        if text.strip() == "normal":
+            return cls(((card.index("normal"), 1.0),))
+        return cls(tuple(_parse_one(part, card) for part in text.split(",") if part.strip()))
+
+    def describe(self, card: Card) -> str:
+        """The text that `parse` reads."""
+        return ",".join(f"{card.classes[index]}={p:g}" for index, p in self.wanted)
+
+    def renamed(self, asked: Card, known: Card) -> Self:
+        """The same target for another card's order of classes; a class that it lacks is a TargetError."""
+        return replace(self, wanted=tuple((known.index(asked.classes[index]), p) for index, p in self.wanted))
+
+    def loss(self, log_odds: Tensor) -> Tensor:
+        """Kullback-Leibler divergence `(b,)` from the probabilities asked for, summed over the classes asked for."""
+        losses = []
+        for index, p in self.wanted:
+            entropy = -sum(q * math.log(q) for q in (p, 1 - p) if q > 0)
+            wanted = torch.full_like(log_odds[:, index], p)
+            losses.append(F.binary_cross_entropy_with_logits(log_odds[:, index], wanted, reduction="none") - entropy)
+        return torch.stack(losses).sum(0)
+
+    def score(self, log_odds: Tensor) -> Tensor:
+        """One log-odds `(b,)` of having got there: positive when every class asked for is where it should be."""
+        scores = []
+        for index, p in self.wanted:
+            answer = log_odds[:, index]
+            low, high = (0.5, 1.0) if p == 1 else (0.0, 0.5) if p == 0 else (p - TOLERANCE, p + TOLERANCE)
+            scores += [answer - _logit(low)] if low > 0 else []
+            scores += [_logit(high) - answer] if high < 1 else []
+        return torch.stack(scores).amin(0)
+
+    def reached(self, log_odds: Tensor) -> Tensor:
+        """Whether each image `(b,)` answers as asked."""
+        return self.score(log_odds) > 0
+
+
+def _parse_one(part: str, card: Card) -> tuple[int, float]:
+    name, _, value = part.partition("=")
+    try:
+        return card.index(name.strip()), float(value if value.strip() else 1)
+    except ValueError:
+        raise TargetError(f"cannot read {part!r} as class=probability, for example {card.classes[0]}=0") from None
+
+
+def _logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a counterfactual method found: `images`, and where it has them its `reconstruction` and the `path` there."""
+
+    images: Tensor
+    reconstruction: Tensor | None = None
+    path: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What an explainer found for a batch, with all that is needed to judge it and to recompute it.
+
+    `images`, `counterfactual` and `reconstruction` are `(b, c, *spatial)` in [-1, 1]; `heatmap` `(b, 1, *spatial)` is
+    not negative: for a counterfactual the size of the change as a share of the window. `before` and `after` are
+    log-odds `(b, k)`, `found` `(b,)` says whether the counterfactual reached the target. `meta` holds the explainer's
+    repr, seed, queries, seconds and version, and per image facts in `meta["cases"]` where there are any.
+    """
+
+    images: Tensor
+    target: Target
+    heatmap: Tensor
+    before: Tensor
+    found: Tensor
+    counterfactual: Tensor | None = None
+    reconstruction: Tensor | None = None
+    after: Tensor | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def reference(self) -> Tensor:
+        """What the counterfactual is compared with: the reconstruction where the method goes through a codec."""
+        return self.images if self.reconstruction is None else self.reconstruction
+
+    @property
+    def difference(self) -> Tensor | None:
+        """The signed change `(b, c, *spatial)`, counterfactual minus reference."""
+        return None if self.counterfactual is None else self.counterfactual - self.reference
+
+    def select(self, index: slice) -> Self:
+        """The explanation of some of the images."""
+        return replace(self, **{name: value[index] for name, value in self._tensors().items()})
+
+    def save(self, folder: str | Path) -> Path:
+        """Write into `folder`; `explanation.json` comes last, so that a folder without it is not taken for whole."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}
+        written = folder / "explanation.safetensors.part"
+        save_file(tensors, written)
+        os.replace(written, folder / "explanation.safetensors")
+        facts = {"target": self.target.wanted, "meta": dict(self.meta)}
+        written = folder / "explanation.json.part"
+        written.write_text(json.dumps(facts, indent=1))
+        os.replace(written, folder / "explanation.json")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote."""
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        if not (folder / "explanation.json").exists():
+            raise ScanError(f"{folder} holds no finished explanation; run counterscan explain again, it goes on there")
+        facts = json.loads((folder / "explanation.json").read_text())
+        target = Target(tuple((int(index), float(p)) for index, p in facts["target"]))
+        return cls(target=target, meta=facts["meta"], **load_file(folder / "explanation.safetensors"))
+
+    def plot(self, index: int = 0, *, classes: tuple[str, ...] = ()):
+        """A figure of one case (a PIL image): image, counterfactual, signed difference, probabilities."""
+        from counterscan.pictures import case_figure
+
+        return case_figure(self.select(slice(index, index + 1)), classes=classes)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        names = ("images", "heatmap", "before", "found", "counterfactual", "reconstruction", "after")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
