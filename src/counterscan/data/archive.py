@@ -1,0 +1,177 @@
+"""Archives of phantoms: images, healthy twins, masks and a manifest, drawn and written by all cores, resumable."""
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from counterscan.data.dataset import DatasetFile, write_dataset_file
+from counterscan.data.files import write_whole
+from counterscan.data.phantoms.base import Phantom, draw, module
+from counterscan.data.raster import encode, write_picture
+from counterscan.errors import CounterscanError
+
+CHUNK = 64  # phantoms a process draws before it notes that they are done
+ROWS = ".rows"
+# Run lengths and Huffman only: noise holds no longer patterns that a search could find.
+FAST: dict[str, Any] = {
+    "compress_level": 1,
+    "compress_type": 3,
+}
+HU_OFFSET = -1024.0  # 16-bit pictures hold HU + 1024, as scanners store them
+
+
+@dataclass(frozen=True)
+class Series:
+    """What fixes an archive: the same series gives the same files, byte for byte."""
+
+    kind: str
+    n: int
+    size: int = 128
+    seed: int = 0
+    findings: tuple[str, ...] | None = None
+
+    @property
+    def rescale(self) -> tuple[float, float]:
+        """Slope and intercept of the stored 16-bit values."""
+        low, high, unit = module(self.kind).WINDOW
+        return (1.0, HU_OFFSET) if unit == "HU" else ((high - low) / 65535, low)
+
+
+def write_phantoms(
+    kind: str,
+    n: int,
+    out: str | Path,
+    size: int = 128,
+    seed: int = 0,
+    findings: Sequence[str] | None = None,
+    workers: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Write phantoms 0 to `n - 1` of a series into the folder `out` and return it.
+
+    `images/`, `twins/` and `masks/` hold PNG files (16-bit; masks 8-bit 0 or 255); `labels.csv` comes last, so that
+    a folder without it is not whole. A killed run goes on where it was when it is called again. `progress` is told
+    how many are there. Raises CounterscanError where `out` holds another series.
+    """
+    if n < 1:
+        raise CounterscanError(f"an archive holds at least one phantom, not {n}")
+    series = Series(kind, n, size, seed, tuple(findings) if findings else None)
+    draw(kind, 0, seed=seed, size=size, findings=series.findings)  # refuses a wrong kind, size or finding at once
+    out = Path(out)
+    _claim(out, series)
+    if (out / "labels.csv").is_file():
+        return out
+    missing = [start for start in range(0, n, CHUNK) if not _rows_file(out, start).is_file()]
+    done = n - sum(min(CHUNK, n - start) for start in missing)
+    for count in _work(series, out, missing, workers):
+        done += count
+        if progress is not None:
+            progress(done)
+    _finish(out, series)
+    return out
+
+
+def _claim(out: Path, series: Series) -> None:
+    """Note what the folder is for, or refuse it when it is for something else."""
+    note = out / "series.json"
+    wanted = json.dumps(series.__dict__, default=list)
+    if note.is_file():
+        if json.loads(note.read_text()) != json.loads(wanted):
+            raise CounterscanError(
+                f"{out} holds another series of phantoms ({note.read_text()}); choose another folder"
+            )
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise CounterscanError(f"{out} holds other files; choose a new or an empty folder")
+    write_whole(note, wanted.encode())
+
+
+def _work(series: Series, out: Path, missing: Sequence[int], workers: int) -> Iterator[int]:
+    for folder in ("images", "twins", "masks", ROWS):
+        (out / folder).mkdir(exist_ok=True)
+    jobs = [(series, out, start) for start in missing]
+    if workers <= 1:
+        yield from map(_chunk, jobs)
+        return
+    with ProcessPoolExecutor(min(workers, max(1, len(jobs)))) as pool:
+        yield from pool.map(_chunk, jobs)
+
+
+def _chunk(job: tuple[Series, Path, int]) -> int:
+    """Draw and write one chunk; its rows are noted last, so that a killed chunk is drawn again."""
+    series, out, start = job
+    indices = range(start, min(start + CHUNK, series.n))
+    rows = [_one(series, out, index) for index in indices]
+    write_whole(_rows_file(out, start), json.dumps(rows).encode())
+    return len(rows)
+
+
+def _one(series: Series, out: Path, index: int) -> dict[str, Any]:
+    phantom = draw(series.kind, index, seed=series.seed, size=series.size, findings=series.findings)
+    slope, intercept = series.rescale
+    name = f"{index:06d}.png"
+    for folder, pixels in (("images", phantom.image), ("twins", phantom.twin)):
+        stored = encode((pixels.astype(np.float64) - intercept) / slope, np.dtype(np.uint16))
+        write_picture(stored, out / folder / name, **FAST)
+    write_picture(phantom.mask.astype(np.uint8) * 255, out / "masks" / name, **FAST)
+    return _row(series, phantom, index, name)
+
+
+def _row(series: Series, phantom: Phantom, index: int, name: str) -> dict[str, Any]:
+    return {
+        "path": f"images/{name}",
+        "split": split_of(series.seed, index),
+        "patient_id": f"{series.kind}-{series.seed}-{index:06d}",
+        "mask_path": f"masks/{name}",
+        "twin_path": f"twins/{name}",
+        **{key: int(value) for key, value in phantom.labels.items()},
+        **{key: _plain(value) for key, value in phantom.facts.items()},
+        "report": phantom.report,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def split_of(seed: int, index: int) -> str:
+    """The split of a phantom: 70 % train, 15 % validation, 15 % test, whatever the size of the archive."""
+    share = int.from_bytes(hashlib.sha256(f"{seed}-{index}".encode()).digest()[:4]) / 2**32
+    return "train" if share < 0.7 else "validation" if share < 0.85 else "test"
+
+
+def _rows_file(out: Path, start: int) -> Path:
+    return out / ROWS / f"{start:08d}.json"
+
+
+def _finish(out: Path, series: Series) -> None:
+    drawer = module(series.kind)
+    slope, intercept = series.rescale
+    told = DatasetFile(
+        classes=tuple(drawer.CLASSES),
+        confounders=tuple(drawer.CONFOUNDERS),
+        modality=drawer.MODALITY,
+        window=tuple(drawer.WINDOW),
+        slope=slope,
+        intercept=intercept,
+        licence="CC0-1.0",
+        source=f"counterscan phantoms {series.kind} --n {series.n} --size {series.size} --seed {series.seed}",
+    )
+    write_dataset_file(out / "dataset.toml", told)
+    rows = [row for start in range(0, series.n, CHUNK) for row in json.loads(_rows_file(out, start).read_text())]
+    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key != "report"] + ["report"]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(out / "labels.csv", text.getvalue().encode())
+    shutil.rmtree(out / ROWS, ignore_errors=True)

@@ -1,0 +1,277 @@
+"""Manifests: which images a dataset holds, what is known of each, and which belong together."""
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from counterscan.data.dataset import DatasetFile, read_dataset_file
+from counterscan.data.files import format_of_content, format_of_name
+from counterscan.data.names import safe_names
+from counterscan.data.scans import Scan, read_scan
+from counterscan.data.table import Box, boxes_of, fold_of, inside, read_table, table_of
+from counterscan.data.window import Window
+from counterscan.errors import ManifestError, did_you_mean
+
+_RESERVED = "path label split fold patient_id mask_path twin_path box source licence report seed index slice age sex"
+RESERVED = frozenset(_RESERVED.split())
+VALUES = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "": None}
+NORMAL = re.compile(r"(normal|healthy|negative|none|no[_ -].*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: where the image lies, what it shows (1), lacks (0) or may show (None), and its facts as text."""
+
+    path: Path
+    name: str
+    labels: dict[str, int | None] = field(default_factory=dict)
+    split: str = ""
+    fold: int | None = None
+    patient: str = ""
+    mask_path: Path | None = None
+    twin_path: Path | None = None
+    box: tuple[Box, ...] = ()
+    facts: dict[str, str] = field(default_factory=dict)
+    window: Window | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def read(self) -> Scan:
+        """The scan, in the units that the manifest declares."""
+        return read_scan(self.path).declared(self.window, self.slope, self.intercept)
+
+    def value(self, column: str) -> str | None:
+        """What the row says under `column`, as text; None where there is no such column."""
+        if column in self.labels:
+            known = self.labels[column]
+            return "" if known is None else str(known)
+        own = {"split": self.split, "fold": "" if self.fold is None else str(self.fold), "patient_id": self.patient}
+        return own.get(column, self.facts.get(column))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The cases of a dataset. `exclusive`: each shows one class (a `label` column); else each class is there or not.
+
+    `normal` is the class that means healthy, where there is one; `confounders` are classes that are no disease.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    cases: tuple[Case, ...] = field(repr=False)
+    window: Window | None = None
+    modality: str = ""
+    licence: str = ""
+    normal: str | None = None
+    exclusive: bool = False
+    confounders: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """The patient of each case; a case without one is its own."""
+        return tuple(case.patient or case.name for case in self.cases)
+
+    def diseased(self, case: Case) -> bool:
+        """Does `case` show any class that is a disease?"""
+        benign = {self.normal, *self.confounders}
+        return any(value == 1 and name not in benign for name, value in case.labels.items())
+
+    def leaks(self, column: str) -> tuple[str, ...]:
+        """Patients who are in more than one `"split"` or `"fold"`, a sentence each."""
+        places: dict[str, set[str]] = {}
+        for case in self.cases:
+            place = case.value(column)
+            if case.patient and place:
+                places.setdefault(case.patient, set()).add(place)
+        found = {patient: sorted(seen) for patient, seen in sorted(places.items()) if len(seen) > 1}
+        return tuple(f"patient {patient} is in {column}s {' and '.join(seen)}" for patient, seen in found.items())
+
+    def select(self, split: str | None = None, folds: Iterable[int] | None = None, where: str | None = None) -> Self:
+        """The cases of a split, of some folds, and `where` columns have values: `"matched=1,view=PA"`."""
+        cases = self.cases
+        if split is not None:
+            cases = tuple(case for case in cases if case.split == split)
+            self._some(cases, f"no image is in split {split!r}", (case.split for case in self.cases))
+        if folds is not None:
+            wanted = set(folds)
+            cases = tuple(case for case in cases if case.fold in wanted)
+            self._some(cases, f"no image is in folds {sorted(wanted)}", (case.fold for case in self.cases))
+        for column, value in _conditions(where):
+            seen = [case.value(column) for case in self.cases]
+            if all(one is None for one in seen):
+                raise ManifestError(f"{self.root} has no column {column!r}{did_you_mean(column, self._columns())}")
+            cases = tuple(case for case in cases if case.value(column) == value)
+            self._some(cases, f"no image is left with {column}={value}", seen)
+        return replace(self, cases=cases)
+
+    def _some(self, cases: Sequence[Case], complaint: str, seen: Iterable[object]) -> None:
+        if not cases:
+            values = sorted({str(value) for value in seen if value not in (None, "")})[:10]
+            raise ManifestError(f"{complaint} of {self.root}; it has {', '.join(values) or 'no such column'}")
+
+    def _columns(self) -> set[str]:
+        return {"split", "fold", "patient_id", *self.classes, *(key for case in self.cases for key in case.facts)}
+
+
+def _conditions(where: str | None) -> list[tuple[str, str]]:
+    parts = [part.partition("=") for part in (where or "").split(",") if part.strip()]
+    for column, equals, _ in parts:
+        if not equals:
+            raise ManifestError(f"cannot read {column!r} as column=value, for example view=PA")
+    return [(column.strip(), value.strip()) for column, _, value in parts]
+
+
+def read_manifest(path: str | Path, dataset: str | Path | None = None) -> Manifest:
+    """Read a CSV, or a folder that holds `labels.csv`, and the `dataset.toml` beside it (or the one given).
+
+    Raises ManifestError, which says what is wrong where and what to do. Images are not opened; `check_manifest` does.
+    """
+    table = table_of(Path(path))
+    told = read_dataset_file(Path(dataset) if dataset else table.parent / "dataset.toml", needed=dataset is not None)
+    columns, rows = read_table(table)
+    exclusive = "label" in columns
+    classes = _exclusive_classes(table, rows, told) if exclusive else _class_columns(table, columns, rows, told)
+    normal = next((name for name in classes if NORMAL.fullmatch(name)), None)
+    names = safe_names([row["path"] for row in rows])
+    taken = {*_own(columns), *(() if exclusive else classes)}
+    cases = tuple(
+        _case(table, number, row, name, _labels(table, number, row, classes, exclusive), taken, told)
+        for number, (row, name) in enumerate(zip(rows, names, strict=True), 2)
+    )
+    _unique(table, cases)
+    manifest = Manifest(
+        table.parent, classes, cases, told.shown, told.modality, told.licence, normal, exclusive, told.confounders
+    )
+    leaks = manifest.leaks("split")
+    if leaks:
+        warnings.warn(f"{table}: {leaks[0]}, and {len(leaks) - 1} more; run counterscan data check", stacklevel=2)
+    return manifest
+
+
+def _own(columns: Sequence[str]) -> set[str]:
+    return {"path", "label", "split", "fold", "patient_id", "mask_path", "twin_path", "box"} & set(columns)
+
+
+def _exclusive_classes(table: Path, rows: list[dict[str, str]], told: DatasetFile) -> tuple[str, ...]:
+    seen = sorted({row["label"] for row in rows} - {""})
+    for name in seen if told.classes else ():
+        if name not in told.classes:
+            number = next(number for number, row in enumerate(rows, 2) if row["label"] == name)
+            cure = did_you_mean(name, told.classes)
+            raise ManifestError(f"{table} row {number} has label {name!r}, which dataset.toml does not list{cure}")
+    if not seen:
+        raise ManifestError(f"{table} has a column 'label' with nothing in it; fill it, or delete it")
+    return told.classes or tuple(sorted(seen, key=lambda name: (not NORMAL.fullmatch(name), name)))
+
+
+def _class_columns(table: Path, columns: list[str], rows: list[dict[str, str]], told: DatasetFile) -> tuple[str, ...]:
+    for name in told.classes:
+        if name not in columns:
+            raise ManifestError(
+                f"{table} has no column {name!r}, which dataset.toml lists{did_you_mean(name, columns)}"
+            )
+    if told.classes:
+        return told.classes
+    free = [name for name in columns if name not in RESERVED]
+    return tuple(name for name in free if _is_class({row[name] for row in rows}))
+
+
+def _is_class(values: set[str]) -> bool:
+    return values <= VALUES.keys() and values != {""}
+
+
+def _labels(
+    table: Path, number: int, row: Mapping[str, str], classes: Sequence[str], exclusive: bool
+) -> dict[str, int | None]:
+    if exclusive:
+        return {name: int(row["label"] == name) if row["label"] else None for name in classes}
+    for name in classes:
+        if row[name] not in VALUES:
+            raise ManifestError(
+                f"{table} row {number} has {row[name]!r} under {name!r}; "
+                "write 1 (present), 0 (absent) or nothing (unknown)"
+            )
+    return {name: VALUES[row[name]] for name in classes}
+
+
+def _case(
+    table: Path,
+    number: int,
+    row: Mapping[str, str],
+    name: str,
+    labels: dict[str, int | None],
+    taken: set[str],
+    told: DatasetFile,
+) -> Case:
+    path = inside(table, number, "path", row["path"])
+    if path is None:
+        raise ManifestError(f"{table} row {number} has no path; fill it, or delete the row")
+    return Case(
+        path=path,
+        name=name,
+        labels=labels,
+        split=row.get("split", ""),
+        fold=fold_of(table, number, row.get("fold", "")),
+        patient=row.get("patient_id", ""),
+        mask_path=inside(table, number, "mask_path", row.get("mask_path", "")),
+        twin_path=inside(table, number, "twin_path", row.get("twin_path", "")),
+        box=boxes_of(table, number, row.get("box", "")),
+        facts={key: value for key, value in row.items() if key not in taken},
+        window=told.shown,
+        slope=told.slope,
+        intercept=told.intercept,
+    )
+
+
+def _unique(table: Path, cases: Sequence[Case]) -> None:
+    rows: dict[Path, int] = {}
+    for number, case in enumerate(cases, 2):
+        if case.path in rows:
+            raise ManifestError(
+                f"{table} lists {case.path.name} twice, in rows {rows[case.path]} and {number}; delete one"
+            )
+        rows[case.path] = number
+
+
+def scan_folder(path: str | Path | Sequence[str | Path]) -> Manifest:
+    """A manifest of plain images: a file, a list of files, or all images in a folder and the folders in it."""
+    if not isinstance(path, str | Path):
+        files = [Path(one) for one in path]
+        root = Path(os.path.commonpath([one.absolute().parent for one in files])) if files else Path()
+    elif Path(path).is_dir():
+        root = Path(path)
+        files = [file for file in sorted(root.rglob("*")) if _looks_like_image(file, root)]
+    else:
+        files, root = [Path(path)], Path(path).parent
+    if not files:
+        raise ManifestError(
+            f"{root} holds no images; put DICOM, NIfTI, PNG, JPEG or TIFF files there, or name a manifest"
+        )
+    files = [Path(os.path.abspath(file)) for file in files]
+    names = safe_names([os.path.relpath(file, os.path.abspath(root)) for file in files])
+    return Manifest(root, (), tuple(Case(file, name) for file, name in zip(files, names, strict=True)))
+
+
+def _looks_like_image(file: Path, root: Path) -> bool:
+    if any(part.startswith(".") for part in file.relative_to(root).parts) or file.suffix == ".part":
+        return False
+    return file.is_file() and (
+        format_of_name(file) is not None or (not file.suffix and format_of_content(file) is not None)
+    )
+
+
+def find_cases(path: str | Path | Sequence[str | Path]) -> Manifest:
+    """A manifest where there is one (a CSV, a folder with `labels.csv`), else the plain images at `path`."""
+    one = Path(path) if isinstance(path, str | Path) else None
+    if one is not None and (one.suffix.lower() == ".csv" or (one / "labels.csv").is_file()):
+        return read_manifest(one)
+    if one is not None and not one.exists():
+        raise ManifestError(f"{one} does not exist; name an image, a folder of images, or a manifest")
+    return scan_folder(path)
