@@ -1,0 +1,37 @@
+"""Pure torch networks, one architecture a file; `build` makes one from what a card says."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from counterscan.errors import MissingExtra, WeightsError, did_you_mean
+
+OURS = {
+    "resnet": "counterscan.nets.resnet:ResNet",
+    "convnext": "counterscan.nets.convnext:ConvNeXt",
+    "unet": "counterscan.nets.unet:UNet",
+    "discriminator": "counterscan.nets.discriminator:Discriminator",
+}
+MONAI = {"densenet121": "DenseNet121", "resnet18": "resnet18", "resnet50": "resnet50"}
+
+
+def build(network: str, settings: Mapping[str, Any]) -> nn.Module:
+    """The network called `network`; those of MONAI take `channels` and `outputs` too and need the extra [monai]."""
+    if network in OURS:
+        module, name = OURS[network].split(":")
+        return getattr(importlib.import_module(module), name)(**settings)
+    if network in MONAI:
+        return _monai(network, **settings)
+    raise WeightsError(f"no network is called {network!r}{did_you_mean(network, [*OURS, *MONAI])}")
+
+
+def _monai(network: str, channels: int = 1, outputs: int = 1) -> nn.Module:
+    try:
+        from monai.networks import nets
+    except ImportError:
+        raise MissingExtra("monai", "monai") from None
+    if network == "densenet121":
+        return nets.DenseNet121(spatial_dims=2, in_channels=channels, out_channels=outputs)
+    return getattr(nets, network)(spatial_dims=2, n_input_channels=channels, num_classes=outputs)

@@ -1,0 +1,1 @@
+"""Shipped weights, and how weights are kept: safetensors beside a card."""

@@ -1,0 +1,90 @@
+"""How weights are kept and loaded: `weights.safetensors` in half precision beside `card.json`, nothing else."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from counterscan.core import Card
+from counterscan.errors import WeightsError, did_you_mean
+from counterscan.nets import build
+from counterscan.registry import SHIPPED, shipped_weights
+
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+
+
+def save_weights(folder: str | Path, module: nn.Module, card: Card) -> Path:
+    """Write `module`'s weights (floating point ones in half precision) and its card; the card comes last."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: _half(value) for name, value in module.state_dict().items()}
+    part = folder / (WEIGHTS + ".part")
+    save_file(state, part)
+    card = card.model_copy(update={"sha256": hashlib.sha256(part.read_bytes()).hexdigest()})
+    (folder / CARD).unlink(missing_ok=True)
+    os.replace(part, folder / WEIGHTS)
+    text = json.dumps(card.model_dump(exclude_defaults=True), indent=1) + "\n"
+    (folder / (CARD + ".part")).write_text(text)
+    os.replace(folder / (CARD + ".part"), folder / CARD)
+    return folder
+
+
+def load_weights(name: str | Path, kind: str | None = None) -> tuple[nn.Module, Card]:
+    """The network and the card of a shipped name (`chest/classifier`) or of a folder; in evaluation mode, frozen.
+
+    Raises WeightsError where there is no card, where it is of another `kind`, where the weights are not those that the
+    card was written for, or where they are a pickle.
+    """
+    folder = find_weights(name)
+    card = load_card(folder)
+    if kind is not None and card.kind != kind:
+        raise WeightsError(f"{name} holds a {card.kind}, but a {kind} is needed")
+    path = folder / WEIGHTS
+    if not path.exists():
+        pickles = [p.name for p in folder.iterdir() if p.suffix in {".pt", ".pth", ".pkl", ".ckpt", ".bin"}]
+        cure = f"; {pickles[0]} is a pickle, which could run code: save it as safetensors" if pickles else ""
+        raise WeightsError(f"{folder} has no {WEIGHTS}{cure}")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != card.sha256:
+        raise WeightsError(f"{path} is not what its card was written for (sha256 differs); copy both files again")
+    module = build(card.network, card.settings)
+    try:
+        module.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise WeightsError(f"{path} does not fit the network {card.network!r} of its card: {_line(error)}") from None
+    return module.eval().requires_grad_(False), card
+
+
+def load_card(folder: Path) -> Card:
+    """The card in `folder`; weights without one do not load."""
+    path = folder / CARD
+    if not path.exists():
+        raise WeightsError(f"{folder} has no {CARD}; weights without a card do not load")
+    try:
+        return Card.model_validate_json(path.read_text())
+    except ValidationError as error:
+        raise WeightsError(f"{path} is no card: {_line(error.errors()[0]['msg'])} {error.errors()[0]['loc']}") from None
+
+
+def find_weights(name: str | Path) -> Path:
+    """The folder of a shipped name or of a path; a mistyped name is answered with the nearest that exists."""
+    for folder in (Path(name), SHIPPED / str(name)):
+        if folder.is_dir():
+            return folder
+    raise WeightsError(
+        f"no weights are called {str(name)!r}, nor is there such a folder{did_you_mean(str(name), shipped_weights())}"
+    )
+
+
+def _half(value: torch.Tensor) -> torch.Tensor:
+    value = value.detach().cpu().contiguous()
+    return value.half() if value.is_floating_point() else value
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,52 @@
+"""Every network of ours takes what its docstring says."""
+
+import pytest
+import torch
+
+from counterscan.nets import OURS, build
+from counterscan.nets.blocks import ConditionedBlock
+
+
+@pytest.mark.parametrize("name", ["resnet", "convnext"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_classifiers_answer_one_logit_a_class(name, channels):
+    net = build(name, {"channels": channels, "outputs": 4}).eval()
+    assert net(torch.randn(2, channels, 64, 64)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("size", [32, 96, 128])
+def test_the_unet_starts_at_zero_and_keeps_the_size(size):
+    net = build("unet", {"conditions": 3})
+    change = net(torch.randn(2, 1, size, size), torch.ones(2, 3))
+    assert change.shape == (2, 1, size, size)
+    assert change.abs().max() == 0
+
+
+def test_the_unet_uses_its_condition():
+    torch.manual_seed(0)
+    net = build("unet", {"conditions": 2, "widths": [16, 16]})
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    images = torch.randn(1, 1, 32, 32)
+    assert not torch.allclose(net(images, torch.tensor([[1.0, 0.0]])), net(images, torch.tensor([[0.0, 1.0]])))
+
+
+def test_a_conditioned_block_starts_as_the_identity():
+    x = torch.randn(2, 16, 8, 8)
+    assert torch.equal(ConditionedBlock(16, 16, 1)(x, torch.ones(2, 1)), x)
+
+
+def test_the_discriminator_answers_per_patch():
+    net = build("discriminator", {"conditions": 2})
+    scores = net(torch.randn(3, 1, 128, 128), torch.ones(3, 2))
+    assert scores.shape[0] == 3
+    assert scores.ndim == 3
+
+
+def test_results_do_not_depend_on_the_batch():
+    torch.manual_seed(0)
+    for name in ("resnet", "convnext"):
+        net = build(name, {"outputs": 2}).eval()
+        images = torch.randn(4, 1, 64, 64)
+        torch.testing.assert_close(net(images)[:1], net(images[:1]), atol=1e-4, rtol=1e-4)
+    assert set(OURS) >= {"resnet", "convnext", "unet", "discriminator"}

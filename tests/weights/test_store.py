@@ -1,0 +1,86 @@
+"""Weights travel with their card, and nothing else loads."""
+
+import json
+
+import pytest
+import torch
+
+from counterscan.core import Card
+from counterscan.errors import WeightsError
+from counterscan.nets import build
+from counterscan.weights.store import load_weights, save_weights
+
+CARD = Card(
+    name="tiny",
+    shape=(1, 32, 32),
+    classes=("tumour",),
+    network="resnet",
+    settings={"channels": 1, "outputs": 1, "widths": [8, 8], "depth": 1},
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    return save_weights(tmp_path / "tiny", build(CARD.network, CARD.settings), CARD)
+
+
+def test_round_trip(folder):
+    torch.manual_seed(0)
+    original = build(CARD.network, CARD.settings).eval()
+    module, card = load_weights(folder)
+    images = torch.randn(2, 1, 32, 32)
+    assert card.classes == ("tumour",)
+    assert not module.training
+    assert not any(p.requires_grad for p in module.parameters())
+    torch.testing.assert_close(module(images), original(images), atol=1e-2, rtol=0)
+
+
+def test_weights_without_a_card_do_not_load(folder):
+    (folder / "card.json").unlink()
+    with pytest.raises(WeightsError, match=r"card\.json"):
+        load_weights(folder)
+
+
+def test_a_pickle_is_refused(folder):
+    (folder / "weights.safetensors").unlink()
+    torch.save({}, folder / "model.pt")
+    with pytest.raises(WeightsError, match="pickle"):
+        load_weights(folder)
+
+
+def test_other_weights_than_the_cards_are_refused(folder):
+    path = folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(WeightsError, match="sha256"):
+        load_weights(folder)
+
+
+def test_a_card_for_another_network_is_refused(folder):
+    card = json.loads((folder / "card.json").read_text())
+    card["settings"]["widths"] = [8, 16]
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(WeightsError, match="does not fit"):
+        load_weights(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"name": "x"}', '{"name": "x", "shape": [1], "classes": [], "colour": 1}'])
+def test_a_broken_card_is_named(folder, text):
+    (folder / "card.json").write_text(text)
+    with pytest.raises(WeightsError, match="no card"):
+        load_weights(folder)
+
+
+def test_the_wrong_kind_is_refused(folder):
+    with pytest.raises(WeightsError, match="editor is needed"):
+        load_weights(folder, kind="editor")
+
+
+def test_a_name_that_does_not_exist():
+    with pytest.raises(WeightsError, match="no weights are called"):
+        load_weights("chest/clasifier")
+
+
+def test_an_unknown_network_is_answered_with_the_nearest():
+    with pytest.raises(WeightsError, match="did you mean 'resnet'"):
+        build("resnt", {})
