@@ -1,0 +1,36 @@
+"""What an attribution explains: one number for the evidence against the target, and its gradient at a layer."""
+
+import torch
+from torch import Tensor
+
+from counterscan.classifiers.torch import forward_with_layer
+from counterscan.core import Classifier, Target
+from counterscan.errors import ClassifierError
+
+
+def evidence_against(target: Target, log_odds: Tensor) -> Tensor:
+    """The evidence `(b,)` against the target: minus the signed log-odds, summed over the classes asked for.
+
+    For `tumour=0` it is the log-odds of the tumour, for `tumour=1` their negative: the map then shows what speaks for
+    its absence. A class asked for at another probability counts with the sign of its distance from there. The sum, and
+    not the `score` of all classes together, because the map shall show each of them and not only the worst.
+    """
+    return -torch.stack([Target((one,)).score(log_odds) for one in target.wanted]).sum(0)
+
+
+def activation_and_gradient(
+    classifier: Classifier, images: Tensor, target: Target, layer: str = ""
+) -> tuple[Tensor, Tensor]:
+    """The activation A of `layer` and dy/dA, both `(b, channels, *spatial)`, y the evidence against the target.
+
+    Gradients reach the layer and nothing else: no parameter's `.grad` is touched.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        activation, log_odds = forward_with_layer(classifier, images, layer)
+        y = evidence_against(target, log_odds).sum()
+        (gradient,) = torch.autograd.grad(y, activation, allow_unused=True) if y.requires_grad else (None,)
+    if gradient is None:
+        raise ClassifierError(
+            f"{classifier.card.name}: layer {layer!r} has no part in the answer; choose another layer"
+        )
+    return activation.detach().float(), gradient.float()
