@@ -1,0 +1,136 @@
+"""How a heat map becomes a mask: a rule that is chosen once, written down, and the same for every image."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Self
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from counterscan.core import Explanation
+
+REFERENCE_SIDE = 128  # pixels: at this side `blur`, `opening` and `smallest` mean what they say, else they scale
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """Blur, threshold, open, fill, and keep the objects that are large and strong enough.
+
+    threshold: a level of the map; for a counterfactual a share of the window. With `relative` a share of the way from
+        the map's own minimum to its maximum (a flat map then has no mask).
+    minimum: an object counts only if the blurred map, in its own units, reaches this somewhere inside it. It is what
+        lets a relative rule stay silent on a healthy image.
+    blur, opening: standard deviation and radius in pixels, `smallest` an area in pixels, all at a side of 128.
+    fill: whether holes are filled.
+    """
+
+    threshold: float
+    relative: bool = False
+    minimum: float = 0.0
+    blur: float = 0.0
+    opening: float = 0.0
+    smallest: float = 0.0
+    fill: bool = False
+
+    @classmethod
+    def published_difference(cls) -> Self:
+        """COIN's rule for differences: more than a quarter of the window."""
+        return cls(0.25)
+
+    @classmethod
+    def published_saliency(cls) -> Self:
+        """COIN's rule for the attributions that it was compared with: above 0.975 after min-max scaling."""
+        return cls(0.975, relative=True)
+
+    @classmethod
+    def of(cls, explanation: Explanation) -> Self:
+        """The rule in the explanation's `meta["mask_rule"]`, else the published one for its kind of map."""
+        if rule := explanation.meta.get("mask_rule"):
+            return cls.from_dict(rule)
+        return cls.published_saliency() if explanation.counterfactual is None else cls.published_difference()
+
+    @classmethod
+    def from_dict(cls, values: dict[str, float]) -> Self:
+        """Read what `to_dict` wrote; a key that is not known is an error."""
+        flags = {key: bool(value) for key, value in values.items() if key in ("relative", "fill")}
+        return cls(**{**values, **flags})  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain numbers, for a card or a JSON file."""
+        return {key: float(value) for key, value in asdict(self).items()}
+
+    def describe(self) -> str:
+        """One line: the threshold and whatever is not at its default."""
+        defaults = {item.name: item.default for item in fields(self)}
+        settings = [f"{key}={value:.4g}" for key, value in asdict(self).items() if value != defaults[key]]
+        return ", ".join(settings)
+
+    def __call__(self, heatmap: Tensor) -> Tensor:
+        """The mask `(b, 1, *spatial)` bool of a map `(b, 1, *spatial)` that is not negative."""
+        maps = heatmap.detach().float().cpu().numpy()
+        masks = [self._one(single) for single in maps[:, 0]]
+        return torch.from_numpy(np.stack(masks)[:, None]).to(heatmap.device)
+
+    def _one(self, heat: np.ndarray) -> np.ndarray:
+        heat = smooth(heat, self.blur)
+        labels, count = objects(levels(heat, self.relative) > self.threshold, self.opening, self.fill)
+        if not count:
+            return labels > 0
+        sizes = np.bincount(labels.ravel(), minlength=count + 1)
+        peaks = object_peaks(heat, labels, count)
+        keep = (sizes >= self.smallest * scale(heat.shape) ** heat.ndim) & (peaks >= self.minimum)
+        keep[0] = False
+        return keep[labels]
+
+
+def mask_of(explanation: Explanation) -> Tensor:
+    """The mask `(b, 1, *spatial)` that a user gets: the rule's, and none where the answer was as asked before."""
+    attempted = ~explanation.target.reached(explanation.before)
+    mask = MaskRule.of(explanation)(explanation.heatmap)
+    return mask & attempted.to(mask.device).view(-1, *[1] * (mask.ndim - 1))
+
+
+def scale(spatial: tuple[int, ...]) -> float:
+    """How much larger than the reference an image of these sides is."""
+    return float(np.prod(spatial)) ** (1 / len(spatial)) / REFERENCE_SIDE
+
+
+def smooth(heat: np.ndarray, blur: float) -> np.ndarray:
+    """`heat` `(*spatial)` after a Gaussian of `blur` pixels at the reference side."""
+    return ndimage.gaussian_filter(heat, blur * scale(heat.shape), mode="nearest") if blur else heat
+
+
+def levels(heat: np.ndarray, relative: bool) -> np.ndarray:
+    """What is compared with the threshold: the map itself, or where it stands between its minimum and maximum."""
+    if not relative:
+        return heat
+    low, high = float(heat.min()), float(heat.max())
+    return (heat - low) / (high - low) if high > low else np.zeros_like(heat)
+
+
+def objects(above: np.ndarray, opening: float, fill: bool) -> tuple[np.ndarray, int]:
+    """Number the connected objects (corners touch) of `above` after opening and filling; 0 is the background."""
+    if opening and (steps := round(opening * scale(above.shape))):
+        above = ndimage.binary_opening(above, iterations=steps)
+    if fill and above.any():
+        above = _filled(above)
+    return ndimage.label(above, ndimage.generate_binary_structure(above.ndim, above.ndim))
+
+
+def object_peaks(heat: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """The largest value of `heat` in each object, `(count + 1,)`; the background has none."""
+    peaks = np.full(count + 1, -np.inf, dtype=np.float64)
+    covered = labels > 0
+    np.maximum.at(peaks, labels[covered], heat[covered])  # ndimage.maximum sorts the whole image
+    return peaks
+
+
+def _filled(above: np.ndarray) -> np.ndarray:
+    # the background parts that no border reaches; several times faster than ndimage.binary_fill_holes
+    parts, count = ndimage.label(~above)
+    open_air = np.zeros(count + 1, dtype=bool)
+    for axis in range(above.ndim):
+        open_air[np.take(parts, 0, axis)] = True
+        open_air[np.take(parts, -1, axis)] = True
+    return ~open_air[parts] | above

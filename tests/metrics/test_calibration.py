@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from counterscan.errors import ManifestError
+from counterscan.metrics.calibration import LEVELS, calibrate, iou_curve, search
+from counterscan.metrics.masks import MaskRule
+
+SMALL = {"blurs": (0.0, 1.0), "smallest": (0, 16)}
+
+
+def lesions(n=40, side=64, noise=0.1, strength=0.6, seed=0):
+    """Maps with a disc on every second image, and the discs; noise everywhere."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    truths = torch.zeros(n, 1, side, side, dtype=torch.bool)
+    for index in range(0, n, 2):
+        y, x = (torch.randint(16, 48, (1,), generator=generator).item() for _ in range(2))
+        truths[index, 0] = (rows - y) ** 2 + (columns - x) ** 2 < 64
+    heatmaps = torch.rand(n, 1, side, side, generator=generator) * noise
+    return heatmaps + truths * strength * (0.5 + 0.5 * torch.rand(n, 1, 1, 1, generator=generator)), truths
+
+
+def measure(rule, heatmaps, truths):
+    masks, sick = rule(heatmaps).flatten(1), truths.flatten(1).any(1)
+    truths = truths.flatten(1)
+    iou = (masks & truths).sum(1) / (masks | truths).sum(1).clamp_min(1)
+    return float(iou[sick].mean()), float(masks[~sick].any(1).float().mean())
+
+
+def test_finds_a_rule_that_keeps_the_limit_and_reports_what_the_rule_then_does():
+    heatmaps, truths = lesions()
+    found = search(heatmaps, truths, 0.05, **SMALL)
+    iou, share = measure(found.rule, heatmaps, truths)
+    assert found.feasible
+    assert found.iou == pytest.approx(iou, abs=1e-6)
+    assert found.healthy_mask_share == pytest.approx(share)
+    assert share <= 0.05
+    assert iou > 0.95
+    assert (found.n_lesion, found.n_healthy) == (20, 20)
+
+
+def test_is_better_than_any_plain_threshold_within_the_limit():
+    heatmaps, truths = lesions(noise=0.35, strength=0.5)
+    found = search(heatmaps, truths, 0.05, **SMALL)
+    plain = [measure(MaskRule(threshold), heatmaps, truths) for threshold in torch.linspace(0.05, 0.8, 60).tolist()]
+    assert found.iou >= max(iou for iou, share in plain if share <= 0.05) - 0.01
+
+
+def test_relative_rules_stay_silent_on_healthy_images():
+    heatmaps, truths = lesions()
+    found = search(heatmaps, truths, 0.0, relative=True, **SMALL)
+    assert found.rule.relative
+    assert found.rule.minimum > 0
+    assert measure(found.rule, heatmaps, truths)[1] == 0
+
+
+def test_says_so_when_the_limit_cannot_be_kept():
+    heatmaps, truths = lesions(n=10)
+    heatmaps[1::2] = heatmaps[0::2]  # healthy images look just like the diseased ones
+    found = search(heatmaps, truths, 0.05, **SMALL)
+    assert not found.feasible
+    with pytest.warns(UserWarning, match="no mask rule keeps"):
+        calibrate(heatmaps, truths, 0.05, **SMALL)
+
+
+def test_without_healthy_images_there_is_no_limit_to_keep():
+    heatmaps, truths = lesions(n=10)
+    found = search(heatmaps[::2], truths[::2], **SMALL)
+    assert found.feasible
+    assert found.healthy_mask_share != found.healthy_mask_share
+
+
+def test_without_lesions_there_is_nothing_to_calibrate_on():
+    with pytest.raises(ManifestError, match="lesion mask"):
+        calibrate(torch.zeros(3, 1, 16, 16), torch.zeros(3, 1, 16, 16, dtype=torch.bool))
+
+
+def test_curve_equals_thresholding_one_by_one():
+    heatmaps, truths = lesions(n=2)
+    heat, mask = heatmaps[0, 0].numpy(), truths[0, 0].numpy()
+    curve = iou_curve(heat, mask, relative=False)
+    for index in range(200, 400, 20):
+        above = heat > LEVELS[index]
+        assert curve[index] == pytest.approx((above & mask).sum() / (above | mask).sum())
+
+
+def test_maps_may_come_one_by_one():
+    heatmaps, truths = lesions(n=10)
+    whole = search(heatmaps, truths, **SMALL)
+    assert search(list(heatmaps), list(truths), **SMALL) == whole
