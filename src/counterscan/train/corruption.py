@@ -1,0 +1,97 @@
+"""Invented lesions: healthy images spoilt in random places; a network that restores them learns healthy anatomy.
+
+No mask and no lesion model takes part; shapes and fillings are broad on purpose. `transplant` moves the changes that
+the generator itself undoes on abnormal images onto healthy ones: as it learns, its training lesions become real ones.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def blobs(count: int, size: tuple[int, int], *, smallest: float = 0.03, largest: float = 0.22) -> Tensor:
+    """Random soft-edged lobulated shapes `(count, 1, h, w)` in [0, 1], radii as shares of the image's edge."""
+    y, x = _grid(size)
+    centre = torch.rand(count, 2, 1, 1) * 1.5 - 0.75
+    radius = 2 * smallest * (largest / smallest) ** torch.rand(count, 1, 1)
+    dy, dx = y - centre[:, 0], x - centre[:, 1]
+    angle = torch.atan2(dy, dx)
+    stretch = 1 + 0.6 * (torch.rand(count, 1, 1) - 0.3)
+    turn = torch.rand(count, 1, 1) * 3.1416
+    across, along = dx * turn.cos() + dy * turn.sin(), dy * turn.cos() - dx * turn.sin()
+    distance = torch.sqrt((across / stretch) ** 2 + (along * stretch) ** 2) / radius
+    for lobes in (2, 3, 5):
+        distance = distance + 0.25 * torch.rand(count, 1, 1) / lobes * torch.sin(
+            lobes * angle + 6.283 * torch.rand(count, 1, 1)
+        )
+    edge = 0.05 + 0.6 * torch.rand(count, 1, 1) ** 2
+    return torch.clamp((1 - distance) / edge + 0.5, 0, 1).unsqueeze(1)
+
+
+def corrupt(images: Tensor, shape: Tensor) -> Tensor:
+    """Spoil healthy `images` `(b, c, h, w)` inside `shape` `(b, 1, h, w)`, each in a way of its own."""
+    b = len(images)
+    kind = torch.randint(0, 5, (b, 1, 1, 1))
+    texture = _texture(b, images.shape[2:]) * 0.3 * torch.rand(b, 1, 1, 1)
+    level = _level(images, shape)
+    filled = level + texture
+    shifted = images + (torch.rand(b, 1, 1, 1) * 0.9 + 0.1) * (torch.randint(0, 2, (b, 1, 1, 1)) * 2 - 1) + texture
+    other = torch.roll(images.roll(1, 0), (int(torch.randint(-9, 10, ())), int(torch.randint(-9, 10, ()))), (2, 3))
+    faded = level + (images - level) * 0.4 * torch.rand(b, 1, 1, 1)
+    part = torch.rand(b, 1, 1, 1) * 0.7 + 0.3
+    content = torch.where(kind == 0, filled, torch.where(kind == 1, shifted, torch.where(kind == 2, other, faded)))
+    content = torch.where(kind == 4, images + part * (filled - images), content)
+    pushed = _bulge(images, shape)
+    return (pushed + shape * (content - pushed)).clamp(-1, 1)
+
+
+def transplant(donors: Tensor, restored: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Move what `restored` undid of `donors` onto healthy `images`; returns the spoilt images and where they are.
+
+    Half of the time the difference is added (the host keeps its own noise), half of the time it replaces.
+    """
+    b = len(images)
+    difference = donors - restored
+    where = F.avg_pool2d(difference.abs().mean(1, keepdim=True), 5, 1, 2)
+    where = (where / where.amax((2, 3), keepdim=True).clamp_min(0.05) * 3 - 0.6).clamp(0, 1)
+    shift = (int(torch.randint(-6, 7, ())), int(torch.randint(-6, 7, ())))
+    difference, where, donors = (x.roll(shift, (2, 3)) for x in (difference * where, where, donors))
+    replaced = images + where * (donors - images)
+    added = images + difference
+    chosen = torch.where(torch.rand(b, 1, 1, 1) < 0.5, added, replaced)
+    return chosen.clamp(-1, 1), where
+
+
+def _grid(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    y = torch.linspace(-1, 1, size[0])[:, None]
+    x = torch.linspace(-1, 1, size[1])[None]
+    return y, x
+
+
+def _texture(count: int, size: tuple[int, ...]) -> Tensor:
+    """Noise of two grain sizes `(count, 1, h, w)`, deviation about 1."""
+    coarse = F.interpolate(torch.randn(count, 1, size[0] // 8, size[1] // 8), size=size, mode="bilinear")
+    return coarse + 0.5 * F.avg_pool2d(torch.randn(count, 1, *size), 3, 1, 1)
+
+
+def _level(images: Tensor, shape: Tensor) -> Tensor:
+    """A grey value per image: from somewhere within it half of the time, else any."""
+    b = len(images)
+    flat = images.mean(1).flatten(1)
+    picked = flat.gather(1, torch.randint(0, flat.shape[1], (b, 1)))
+    bright = flat.gather(1, torch.multinomial((flat + 1.0).clamp_min(1e-3), 1))
+    anything = torch.rand(b, 1) * 2 - 1
+    draw = torch.rand(b, 1)
+    return torch.where(draw < 0.2, picked, torch.where(draw < 0.7, bright, anything))[..., None, None]
+
+
+def _bulge(images: Tensor, shape: Tensor) -> Tensor:
+    """Push tissue outwards around `shape`, as a mass does, in half of the images."""
+    b, _, h, w = images.shape
+    push = F.avg_pool2d(shape, 9, 1, 4)
+    dy = F.pad(push[:, :, 1:] - push[:, :, :-1], (0, 0, 0, 1))
+    dx = F.pad(push[..., 1:] - push[..., :-1], (0, 1, 0, 0))
+    strength = (torch.rand(b, 1, 1) * 1.2 - 0.6).clamp_min(0)
+    y, x = _grid((h, w))
+    field = torch.stack([x + strength * dx[:, 0], y + strength * dy[:, 0]], -1)
+    return F.grid_sample(images, field, mode="bilinear", padding_mode="border", align_corners=True)

@@ -1,0 +1,200 @@
+"""The one training loop: schedule, moving averages, log, previews, selection on validation, and resuming at any moment.
+
+A step draws all its randomness from `(seed, step)`, and a checkpoint holds everything else, so that a run that was
+killed and resumed ends where an undisturbed one ends.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from counterscan.errors import CounterscanError
+
+AVERAGE = 0.998  # decay of the moving averages, reached after as many steps as it looks back
+
+
+class Task(Protocol):
+    """What a recipe trains: networks, their optimisers, one step, and a validation score (higher is better)."""
+
+    modules: Mapping[str, nn.Module]
+    optimisers: Mapping[str, torch.optim.Optimizer]
+    averaged: str
+
+    def step(self, step: int) -> Mapping[str, float]: ...
+
+    def validate(self, network: nn.Module) -> Mapping[str, float]: ...
+
+    def preview(self, network: nn.Module, path: Path) -> None: ...
+
+
+def fit(
+    task: Task,
+    folder: Path,
+    *,
+    steps: int,
+    every: int,
+    seed: int = 0,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> nn.Module:
+    """Train `task` for `steps`, validating and saving `every` so many; return the averaged network that scored best.
+
+    `folder` gets `checkpoint.pt`, `log.jsonl` and `previews/`. Without `resume` a folder with a checkpoint is refused.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists() and not resume:
+        raise CounterscanError(f"{folder} holds a training already; add --resume to go on, or name another folder")
+    run = _Run(task, steps)
+    if checkpoint.exists():
+        run.load(checkpoint)
+        say(f"resumed at step {run.step} of {steps}")
+    _cut_log(folder / "log.jsonl", run.step)
+    with torch.random.fork_rng(devices=[]), _SayOnInterrupt(run, say):
+        while run.step < steps:
+            losses = run.advance(seed)
+            if run.step % every == 0 or run.step == steps:
+                scores = run.validate(folder / "previews")
+                run.save(checkpoint)
+                _log(folder / "log.jsonl", {"step": run.step, **losses, **scores})
+                say(_line(run, {**losses, **scores}))
+    return run.best_network()
+
+
+class _Run:
+    def __init__(self, task: Task, steps: int):
+        self.task, self.steps, self.step = task, steps, 0
+        self.average = {name: value.detach().clone() for name, value in self._trained().state_dict().items()}
+        self.best: dict[str, Tensor] = {}
+        self.best_score = -math.inf
+        self.sums: dict[str, float] = {}
+        self.summed = 0
+        self.rates = {name: [g["lr"] for g in o.param_groups] for name, o in task.optimisers.items()}
+        self.started = time.perf_counter()
+
+    def _trained(self) -> nn.Module:
+        return self.task.modules[self.task.averaged]
+
+    def advance(self, seed: int) -> dict[str, float]:
+        """One step with its own randomness; returns the mean losses since the last validation."""
+        torch.manual_seed(seed * 1_000_003 + self.step)
+        for name, optimiser in self.task.optimisers.items():
+            for group, rate in zip(optimiser.param_groups, self.rates[name], strict=True):
+                group["lr"] = rate * schedule(self.step, self.steps)
+        losses = self.task.step(self.step)
+        broken = [name for name, value in losses.items() if not math.isfinite(value)]
+        if broken:
+            raise CounterscanError(f"loss {broken[0]!r} is not finite at step {self.step}; lower the learning rate")
+        self.step += 1
+        self._move_average()
+        self.summed += 1
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        return {name: value / self.summed for name, value in self.sums.items()}
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        decay = min(AVERAGE, (1 + self.step) / (10 + self.step))
+        for name, value in self._trained().state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def validate(self, previews: Path) -> dict[str, float]:
+        """Score the averaged network, and remember it if none was better."""
+        self.sums, self.summed = {}, 0
+        network = self._trained()
+        live = {name: value.clone() for name, value in network.state_dict().items()}
+        was_training = network.training
+        network.load_state_dict(self.average)
+        network.eval()
+        scores = dict(self.task.validate(network))
+        previews.mkdir(exist_ok=True)
+        self.task.preview(network, previews / f"{self.step:06d}.png")
+        network.load_state_dict(live)
+        network.train(was_training)
+        if scores["score"] > self.best_score:
+            self.best_score = scores["score"]
+            self.best = {name: value.clone() for name, value in self.average.items()}
+        return scores
+
+    def best_network(self) -> nn.Module:
+        """The network with the averaged weights that scored best, in evaluation mode."""
+        network = self._trained()
+        network.load_state_dict(self.best or self.average)
+        return network.eval()
+
+    def save(self, path: Path) -> None:
+        """Write all that a resumed run needs, at once or not at all."""
+        state = {
+            "step": self.step,
+            "steps": self.steps,
+            "average": self.average,
+            "best": self.best,
+            "best_score": self.best_score,
+            "modules": {name: module.state_dict() for name, module in self.task.modules.items()},
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.task.optimisers.items()},
+        }
+        part = path.with_suffix(".part")
+        torch.save(state, part)
+        os.replace(part, path)
+
+    def load(self, path: Path) -> None:
+        """Go back to where `save` was called."""
+        state = torch.load(path, weights_only=True)
+        if state["steps"] != self.steps:
+            raise CounterscanError(
+                f"{path} is of a training of {state['steps']} steps, not {self.steps}; ask for those"
+            )
+        self.step, self.average, self.best = state["step"], state["average"], state["best"]
+        self.best_score = state["best_score"]
+        for name, module in self.task.modules.items():
+            module.load_state_dict(state["modules"][name])
+        for name, optimiser in self.task.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+
+
+class _SayOnInterrupt:
+    """On Ctrl-C, say how to go on."""
+
+    def __init__(self, run: _Run, say: Callable[[str], None]):
+        self.run, self.say = run, say
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            self.say(f"stopped at step {self.run.step}; the last checkpoint is kept, add --resume to go on")
+
+
+def schedule(step: int, steps: int, warm_up: int = 50) -> float:
+    """A factor for the learning rate: linear warm-up, then half a cosine down to 2 %."""
+    warm = min(1.0, (step + 1) / warm_up)
+    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Forget what was logged after the checkpoint that the run goes on from."""
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        path.write_text("".join(line + "\n" for line in kept))
+
+
+def _log(path: Path, row: Mapping[str, float]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps({name: round(float(value), 5) for name, value in row.items()}) + "\n")
+
+
+def _line(run: _Run, values: Mapping[str, float]) -> str:
+    minutes = (time.perf_counter() - run.started) / 60
+    shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+    return f"step {run.step}/{run.steps}  {minutes:.1f} min  {shown}"

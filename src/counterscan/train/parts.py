@@ -1,0 +1,50 @@
+"""Which cases train, which select and which measure; no patient is in two parts."""
+
+import hashlib
+from dataclasses import replace
+
+from counterscan.data.manifest import Case, Manifest
+from counterscan.errors import ManifestError
+
+PARTS = ("train", "validation", "test")
+ALIASES = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
+SHARES = ("all", "first", "second")
+
+
+def parts(manifest: Manifest, *, fold: int = 0, share: str = "all") -> dict[str, Manifest]:
+    """The manifest's `train`, `validation` and `test` parts.
+
+    Its column `split` decides where it names these parts; else its folds do (`fold` is measured on, the next one
+    selects); else patients are drawn 70 : 15 : 15. `share` keeps the `first` or `second` half of the
+    training patients, so that a judge need not have seen what the classifier saw.
+    """
+    if share not in SHARES:
+        raise ManifestError(f"share is one of {', '.join(SHARES)}, not {share!r}")
+    decided = any(ALIASES.get(case.split, case.split) == "train" for case in manifest.cases)
+    folds = sorted({case.fold for case in manifest.cases if case.fold is not None})
+    chosen: dict[str, list[Case]] = {name: [] for name in PARTS}
+    for case in manifest.cases:
+        part = ALIASES.get(case.split, case.split) if decided else _drawn(case, fold, folds)
+        if part in chosen:
+            chosen[part].append(case)
+    if share != "all":
+        wanted = SHARES.index(share) - 1
+        chosen["train"] = [case for case in chosen["train"] if int(_draw(case, "share") * 2) == wanted]
+    empty = [name for name in PARTS if not chosen[name]]
+    if empty:
+        raise ManifestError(f"{manifest.root} leaves nobody for the part {empty[0]!r}; check its split or fold column")
+    return {name: replace(manifest, cases=tuple(cases)) for name, cases in chosen.items()}
+
+
+def _drawn(case: Case, fold: int, folds: list[int]) -> str:
+    if folds:
+        following = folds[(folds.index(fold) + 1) % len(folds)] if fold in folds else None
+        return "test" if case.fold == fold else "validation" if case.fold == following else "train"
+    draw = _draw(case, "split")
+    return "train" if draw < 0.7 else "validation" if draw < 0.85 else "test"
+
+
+def _draw(case: Case, purpose: str) -> float:
+    """A number in [0, 1) that depends on the patient and the purpose only."""
+    digest = hashlib.sha256(f"{purpose}/{case.patient or case.name}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48

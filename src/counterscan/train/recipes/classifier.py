@@ -1,0 +1,164 @@
+"""Train a classifier from image-level labels: one of our small networks, or one of MONAI's by name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from counterscan.classifiers.torch import TorchClassifier
+from counterscan.core import Card
+from counterscan.data.batches import Images, open_images
+from counterscan.data.manifest import Manifest
+from counterscan.errors import ManifestError
+from counterscan.metrics.discrimination import auc, discrimination
+from counterscan.nets import build
+from counterscan.nets.blocks import channels_last
+from counterscan.pictures import contact_sheet, grey
+from counterscan.registry import RECIPES
+from counterscan.train.augment import augment
+from counterscan.train.loop import fit
+from counterscan.train.parts import parts
+from counterscan.weights.store import save_weights
+
+VALIDATIONS = 10  # while training
+
+
+@RECIPES.register("classifier")
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """Cross-entropy (binary per class, or softmax where a case has one class), AdamW, augmentation, moving average.
+
+    `network` is `resnet`, `convnext`, or with the extra [monai] `densenet121`, `resnet18`, `resnet50`. `share` and
+    `seed` choose which part of the training cases is used, so that a judge can be trained on other ones:
+    `first` half, `second` half, or `all`.
+    """
+
+    network: str = "resnet"
+    name: str = ""
+    channels: int = 1
+    size: int = 128
+    steps: int = 3000
+    batch: int = 32
+    rate: float = 1.5e-3
+    share: str = "all"
+    flip: bool = False
+    fold: int = 0
+    seed: int = 0
+
+    def train(
+        self,
+        manifest: Manifest,
+        out: Path,
+        *,
+        resume: bool = False,
+        say: Callable[[str], None] = print,
+        command: str = "",
+    ) -> Path:
+        """Train on the manifest's training part, select on validation, measure on test; write weights and card."""
+        card = self._card(manifest, out, command)
+        split = parts(manifest, fold=self.fold, share=self.share)
+        images = {name: open_images(part, card.shape) for name, part in split.items()}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = build(self.network, card.settings)
+        task = ClassifierTask(network, images, card, self.batch, self.rate, self.flip)
+        every = max(self.steps // VALIDATIONS, 1)
+        network = fit(task, out, steps=self.steps, every=every, seed=self.seed, resume=resume, say=say)
+        card = task.calibrated(network, card)
+        return save_weights(out, network, card)
+
+    def _card(self, manifest: Manifest, out: Path, command: str) -> Card:
+        if not manifest.classes:
+            raise ManifestError(f"{manifest.root} has no class to learn; add a label column or one column per class")
+        classes = manifest.classes
+        return Card(
+            name=self.name or out.name,
+            shape=(self.channels, self.size, self.size),
+            classes=classes,
+            output="softmax" if manifest.exclusive else "multilabel",
+            normal=manifest.normal,
+            window=manifest.window.as_tuple() if manifest.window else None,
+            modality=manifest.modality,
+            network=self.network,
+            settings={"channels": self.channels, "outputs": len(classes)},
+            command=command,
+            licence=manifest.licence,
+        )
+
+
+@dataclass
+class ClassifierTask:
+    """One step sees a batch of training images drawn at random."""
+
+    network: nn.Module
+    images: Mapping[str, Images]
+    card: Card
+    batch: int = 32
+    rate: float = 1.5e-3
+    flip: bool = False
+    averaged: str = "network"
+
+    def __post_init__(self) -> None:
+        self.network = self.network.to(memory_format=torch.channels_last)
+        self.modules = {"network": self.network}
+        self.optimisers = {"network": torch.optim.AdamW(self.network.parameters(), self.rate, weight_decay=0.05)}
+
+    def step(self, step: int) -> Mapping[str, float]:
+        train = self.images["train"]
+        self.network.train()
+        chosen = torch.randint(len(train), (self.batch,))
+        images, labels = augment(train.batch(chosen), flip=self.flip), train.labels[chosen]
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = self.network(channels_last(images))
+        loss = self._loss(logits.float(), labels)
+        self.optimisers["network"].zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimisers["network"].step()
+        return {"loss": float(loss.detach())}
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.card.output == "softmax":
+            return F.cross_entropy(logits, labels.argmax(1), label_smoothing=0.02)
+        known = ~labels.isnan()
+        losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.5), reduction="none")
+        return (losses * known).sum() / known.sum().clamp_min(1)
+
+    def validate(self, network: nn.Module) -> Mapping[str, float]:
+        answers, labels, _ = self._answers(network, "validation")
+        aucs = [_area(answers[:, k], labels[:, k]) for k in range(labels.shape[1])]
+        return {"score": float(np.nanmean(aucs)), "auc": float(np.nanmean(aucs))}
+
+    def preview(self, network: nn.Module, path: Path) -> None:
+        """A sheet of augmented training images, to see what the network sees."""
+        chosen = torch.randint(len(self.images["train"]), (8,))
+        contact_sheet([[grey(image) for image in augment(self.images["train"].batch(chosen), flip=self.flip)]]).save(
+            path
+        )
+
+    @torch.no_grad()
+    def _answers(self, network: nn.Module, part: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        images = self.images[part]
+        classifier = TorchClassifier(network, self.card)
+        answers = [classifier(images.batch(chosen)) for chosen in torch.arange(len(images)).split(16)]
+        return torch.cat(answers).numpy(), images.labels.numpy(), list(images.patients)
+
+    def calibrated(self, network: nn.Module, card: Card) -> Card:
+        """The card with AUC (intervals by patient) and calibration error per class on the test part."""
+        answers, labels, patients = self._answers(network, "test")
+        report = discrimination(labels, answers, card.classes, patients)
+        metrics = {
+            f"{measure}_{name}": estimate.to_dict()
+            for name, measures in report.items()
+            for measure, estimate in measures.items()
+        }
+        return card.model_copy(update={"metrics": metrics})
+
+
+def _area(answers: np.ndarray, labels: np.ndarray) -> float:
+    known = ~np.isnan(labels)
+    return auc(labels[known], answers[known], draws=1).value

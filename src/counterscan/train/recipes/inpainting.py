@@ -1,0 +1,251 @@
+"""Train a COIN editor (arXiv 2404.12832) from image-level labels and a frozen classifier.
+
+The paper's terms: adversarial, Kullback-Leibler towards the answer asked for, L1 to the image, total variation of the
+change. Changes: hinge loss for the adversarial term and healthy labels (not predictions) for its real images; the
+restoration of invented lesions on healthy images (`train/corruption.py`), which is what teaches healthy anatomy, and
+of transplanted ones; the classifier sees the counterfactual through small shifts and noise, so that no pattern of
+single pixels flips it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from counterscan.classifiers.load import load_classifier
+from counterscan.core import Card, Classifier
+from counterscan.data.batches import open_images
+from counterscan.data.manifest import Manifest
+from counterscan.data.window import Window
+from counterscan.errors import CounterscanError, ManifestError
+from counterscan.nets import build
+from counterscan.nets.blocks import channels_last
+from counterscan.priors.editor import inpaint
+from counterscan.registry import RECIPES
+from counterscan.train.corruption import blobs, corrupt, transplant
+from counterscan.train.loop import fit
+from counterscan.train.parts import parts
+from counterscan.train.sampler import Sampler
+from counterscan.train.selection import Selection
+from counterscan.weights.store import save_weights
+
+VALIDATIONS = 10  # while training
+FIRST_TRANSPLANT = 200  # the step from which on the generator's own changes are worth moving
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the loss terms; images are in [-1, 1] and every term is a mean over the pixels it is about."""
+
+    adversarial: float = 0.1
+    flipping: float = 0.2
+    closeness: float = 0.3
+    variation: float = 0.1
+    restoration: float = 10.0
+    transplant: float = 10.0
+
+
+@RECIPES.register("inpainting")
+@dataclass(frozen=True)
+class InpaintingRecipe:
+    """Trains an editor that removes `findings` (comma-separated; every class that is a disease, if not given).
+
+    `classifier` is the frozen one to be explained: a shipped name or a folder. The other settings: `steps` of `batch`
+    abnormal and `batch` healthy images, `augmented` for scarce images, `flip` where left and right are alike, `fold`
+    for manifests with folds, and the weights of the loss terms.
+    """
+
+    classifier: str = ""
+    findings: str = ""
+    name: str = ""
+    steps: int = 4000
+    batch: int = 8
+    rate: float = 6e-4
+    augmented: bool = False
+    flip: bool = False
+    fold: int = 0
+    seed: int = 0
+    adversarial: float = Weights.adversarial
+    flipping: float = Weights.flipping
+    closeness: float = Weights.closeness
+    variation: float = Weights.variation
+    restoration: float = Weights.restoration
+    transplant: float = Weights.transplant
+
+    def train(
+        self,
+        manifest: Manifest,
+        out: Path,
+        *,
+        resume: bool = False,
+        say: Callable[[str], None] = print,
+        command: str = "",
+    ) -> Path:
+        """Train on the manifest's training part, select and calibrate on validation; write weights and card."""
+        if not self.classifier:
+            raise CounterscanError("the recipe inpainting needs a frozen classifier; add --classifier")
+        classifier = load_classifier(self.classifier)
+        card = self._card(classifier.card, manifest, out, command)
+        window = Window(*card.window) if card.window else None
+        split = parts(manifest, fold=self.fold)
+        images = {name: open_images(split[name], card.shape, window) for name in ("train", "validation")}
+        for store in images.values():
+            if store.manifest.classes != card.classes:
+                raise ManifestError(f"{manifest.root} has classes {manifest.classes}, {self.classifier} {card.classes}")
+        findings = self._findings(manifest, card)
+        selection = Selection(classifier, images["validation"], findings)
+        sampler = Sampler(images["train"], findings, augmented=self.augmented, flip=self.flip)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            task = InpaintingTask(
+                build("unet", card.settings).to(memory_format=torch.channels_last),
+                build("discriminator", {"channels": card.shape[0], "conditions": len(card.classes)}),
+                classifier,
+                sampler,
+                selection,
+                self._weights(),
+                self.batch,
+                self.rate,
+            )
+        every = max(self.steps // VALIDATIONS, 1)
+        network = fit(task, out, steps=self.steps, every=every, seed=self.seed, resume=resume, say=say)
+        return save_weights(out, network, selection.calibrated(network, card))
+
+    def _weights(self) -> "Weights":
+        return Weights(**{item.name: getattr(self, item.name) for item in fields(Weights)})
+
+    def _findings(self, manifest: Manifest, card: Card) -> list[int]:
+        benign = {manifest.normal, *manifest.confounders}
+        named = [name.strip() for name in self.findings.split(",") if name.strip()]
+        return [card.index(name) for name in named or [name for name in card.classes if name not in benign]]
+
+    def _card(self, classifier: Card, manifest: Manifest, out: Path, command: str) -> Card:
+        return Card(
+            name=self.name or out.name,
+            kind="editor",
+            shape=classifier.shape,
+            classes=classifier.classes,
+            output=classifier.output,
+            normal=classifier.normal,
+            window=classifier.window,
+            modality=classifier.modality,
+            network="unet",
+            settings={
+                "channels": classifier.shape[0],
+                "outputs": classifier.shape[0],
+                "conditions": len(classifier.classes),
+            },
+            command=command,
+            licence=manifest.licence,
+            source=f"explains {classifier.name}",
+        )
+
+
+@dataclass
+class InpaintingTask:
+    """One step sees as many abnormal images (to be flipped) as healthy ones (to be kept, or restored)."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    classifier: Classifier
+    sampler: Sampler
+    selection: Selection
+    weights: Weights = field(default_factory=Weights)
+    batch: int = 8
+    rate: float = 4e-4
+    averaged: str = "generator"
+
+    def __post_init__(self) -> None:
+        self.modules = {"generator": self.generator, "discriminator": self.discriminator}
+        self.optimisers = {
+            "generator": torch.optim.AdamW(self.generator.parameters(), self.rate, (0.5, 0.99), weight_decay=0.01),
+            "discriminator": torch.optim.AdamW(self.discriminator.parameters(), self.rate, (0.5, 0.99)),
+        }
+
+    def step(self, step: int) -> Mapping[str, float]:
+        """Update the generator once, then the discriminator once."""
+        abnormal, healthy, condition = self.sampler(self.batch)
+        counterfactual = self._edit(abnormal, condition)
+        spoilt, where = self._spoil(healthy, abnormal, counterfactual.detach(), step)
+        restored = self._edit(spoilt, condition)
+        losses = self._losses(abnormal, counterfactual, healthy, restored, where, condition)
+        total = sum(losses.values())
+        self.optimisers["generator"].zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
+        self.optimisers["generator"].step()
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        if self.weights.adversarial:
+            values["discriminator"] = self._discriminate(healthy, counterfactual.detach(), condition)
+        return values
+
+    def _losses(self, abnormal, counterfactual, healthy, restored, where, condition) -> dict[str, Tensor]:
+        w = self.weights
+        change = (counterfactual - abnormal) / 2
+        error = (restored - healthy).abs() / 2
+        losses = {
+            "flip": w.flipping * self._flip(counterfactual, condition),
+            "closeness": w.closeness * change.abs().mean(),
+            "variation": w.variation * _variation(change),
+            "kept": w.restoration * error.mean(),
+            "restored": w.restoration * 0.1 * (error * where).sum() / where.sum().clamp_min(1),
+        }
+        if w.adversarial:
+            for p in self.discriminator.parameters():
+                p.requires_grad_(False)
+            with torch.autocast("cpu", torch.bfloat16):
+                losses["adversarial"] = (
+                    -w.adversarial * self.discriminator(channels_last(counterfactual), condition).float().mean()
+                )
+            for p in self.discriminator.parameters():
+                p.requires_grad_(True)
+        return losses
+
+    def _flip(self, counterfactual: Tensor, condition: Tensor) -> Tensor:
+        shift = torch.randint(-2, 3, (2,)).tolist()
+        seen = counterfactual.roll(shift, (2, 3)) + 0.03 * torch.randn_like(counterfactual)
+        with torch.autocast("cpu", torch.bfloat16):
+            log_odds = self.classifier(seen).float()
+        # two log-odds beyond the border, so that the answer does not hang by a thread
+        return (F.softplus(log_odds + 2) * condition).sum(1).mean()
+
+    def _edit(self, images: Tensor, condition: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return inpaint(self.generator, images, condition)
+
+    def _spoil(self, healthy: Tensor, donors: Tensor, undone: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        size = (healthy.shape[2], healthy.shape[3])
+        shape = blobs(len(healthy), size)
+        more = blobs(len(healthy), size) * (torch.rand(len(healthy), 1, 1, 1) < 0.3)
+        spoilt = corrupt(corrupt(healthy, shape), more)
+        where = torch.maximum(shape, more)
+        if step >= FIRST_TRANSPLANT:
+            moved, moved_where = transplant(donors, undone, healthy)
+            use = torch.rand(len(healthy), 1, 1, 1) < 0.4
+            spoilt, where = torch.where(use, moved, spoilt), torch.where(use, moved_where, where)
+        keep = torch.rand(len(healthy), 1, 1, 1) < 0.3
+        return torch.where(keep, healthy, spoilt), torch.where(keep, 0.0, where)
+
+    def _discriminate(self, real: Tensor, fake: Tensor, condition: Tensor) -> float:
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = self.discriminator(channels_last(torch.cat([real, fake])), torch.cat([condition, condition]))
+        on_real, on_fake = scores.float().chunk(2)
+        loss = F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()
+        self.optimisers["discriminator"].zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimisers["discriminator"].step()
+        return float(loss.detach())
+
+    def validate(self, network: nn.Module) -> Mapping[str, float]:
+        return self.selection.validate(network)
+
+    def preview(self, network: nn.Module, path: Path) -> None:
+        self.selection.preview(network, path)
+
+
+def _variation(change: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring pixels of the change."""
+    return (change[..., 1:] - change[..., :-1]).abs().mean() + (change[:, :, 1:] - change[:, :, :-1]).abs().mean()

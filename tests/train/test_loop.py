@@ -1,0 +1,112 @@
+"""The loop: a run that is killed and resumed ends where an undisturbed one ends."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from counterscan.errors import CounterscanError
+from counterscan.train.loop import fit, schedule
+
+
+class Line:
+    """Learns y = 2x with noise and dropout, so that every source of randomness is in play."""
+
+    averaged = "network"
+
+    def __init__(self, stop_at=None, breaks_at=None):
+        torch.manual_seed(0)
+        self.network = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 1))
+        self.modules = {"network": self.network}
+        self.optimisers = {"network": torch.optim.AdamW(self.network.parameters(), 0.01)}
+        self.stop_at, self.breaks_at = stop_at, breaks_at
+
+    def step(self, step):
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+        self.network.train()
+        x = torch.randn(16, 1)
+        loss = (self.network(x) - 2 * x).square().mean()
+        self.optimisers["network"].zero_grad()
+        loss.backward()
+        self.optimisers["network"].step()
+        return {"loss": float("nan") if step == self.breaks_at else float(loss)}
+
+    def validate(self, network):
+        with torch.no_grad():
+            x = torch.linspace(-1, 1, 9)[:, None]
+            return {"score": -float((network(x) - 2 * x).square().mean())}
+
+    def preview(self, network, path):
+        path.write_text("seen")
+
+
+def run(folder, task=None, **settings):
+    settings = {"steps": 60, "every": 10, "say": lambda _: None} | settings
+    return fit(task or Line(), folder, **settings)
+
+
+def test_it_learns_and_leaves_a_log_and_previews(tmp_path):
+    run(tmp_path, steps=300, every=50)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log] == [50, 100, 150, 200, 250, 300]
+    assert log[-1]["score"] > log[0]["score"]
+    assert len(list((tmp_path / "previews").iterdir())) == 6
+
+
+def test_killed_and_resumed_is_not_killed(tmp_path):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", Line(stop_at=37))
+    resumed = run(tmp_path / "cut", resume=True)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, atol=1e-6, rtol=0)
+    assert (tmp_path / "cut/log.jsonl").read_text() == (tmp_path / "whole/log.jsonl").read_text()
+
+
+def test_the_best_network_on_validation_is_returned(tmp_path):
+    scores = iter([0.5, 0.9, 0.1])
+    seen = []
+
+    class Picky(Line):
+        def validate(self, network):
+            seen.append({name: value.clone() for name, value in network.state_dict().items()})
+            return {"score": next(scores)}
+
+    best = run(tmp_path, Picky(), steps=30)
+    assert all(torch.equal(value, seen[1][name]) for name, value in best.state_dict().items())
+
+
+def test_global_randomness_is_left_as_it_was(tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    task = Line()
+    torch.manual_seed(5)
+    run(tmp_path, task)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_folder_with_a_training_is_not_overwritten(tmp_path):
+    run(tmp_path)
+    with pytest.raises(CounterscanError, match="--resume"):
+        run(tmp_path)
+
+
+def test_another_number_of_steps_is_refused_on_resume(tmp_path):
+    run(tmp_path)
+    with pytest.raises(CounterscanError, match="60 steps"):
+        run(tmp_path, steps=90, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(CounterscanError, match="not finite at step 25"):
+        run(tmp_path, Line(breaks_at=25))
+
+
+def test_the_schedule_warms_up_and_comes_down():
+    factors = [schedule(step, 1000) for step in range(1000)]
+    assert factors[0] < 0.05
+    assert max(factors) == pytest.approx(1, abs=0.02)
+    assert factors[-1] == pytest.approx(0.02, abs=0.01)
