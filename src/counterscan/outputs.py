@@ -1,0 +1,217 @@
+"""What a job leaves behind for each case: a folder with everything (`explain`), or a mask (`segment`)."""
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from counterscan.classifiers.wrappers import Fitted
+from counterscan.core import Explanation
+from counterscan.data.batches import read_mask
+from counterscan.data.files import write_whole
+from counterscan.data.fitting import fit_mask
+from counterscan.data.manifest import Case
+from counterscan.data.scans import Scan, read_scan
+from counterscan.errors import ScanError
+from counterscan.metrics.masks import mask_of
+from counterscan.pictures import case_figure
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from counterscan.engine import Job
+
+PART = ".part"
+
+
+class CaseFolders:
+    """`cases/<name>/` with tensors, picture, counterfactual and mask; it appears under its name when it is whole."""
+
+    def __init__(self, out: Path):
+        self.folder = out / "cases"
+
+    def sweep(self) -> None:
+        """Remove what a killed run left half-written."""
+        for path in self.folder.glob(f".*{PART}"):
+            shutil.rmtree(path)
+
+    def finished(self, case: Case) -> dict[str, Any] | None:
+        """The row of a finished case, None for any other."""
+        path = self.folder / case.name / "explanation.json"
+        return json.loads(path.read_text())["meta"]["row"] if path.exists() else None
+
+    def write(self, job: "Job", case: Case, scan: Scan, explanation: Explanation) -> dict[str, Any]:
+        """Write everything about one case and answer its row."""
+        part = self.folder / f".{case.name}{PART}"
+        part.mkdir(parents=True)
+        explanation, mask = _settle(job, case, scan, explanation)
+        meta = {**explanation.meta, "files": {"figure": "figure.png"}}
+        meta["files"]["mask"] = scan.write_mask(_at_scan(mask, scan), part / f"mask{scan.mask_suffix}").name
+        delivered = _keep_already(explanation)
+        if delivered.difference is not None:
+            written = scan.write_change(delivered.difference, part / f"counterfactual{scan.suffix}")
+            meta["files"]["counterfactual"] = written.name
+            meta["after_scan"] = _answers_on_file(job, scan, written)
+        meta["row"] = _row(job, case, replace(explanation, meta=meta), mask)
+        explanation = replace(explanation, meta=meta)
+        _figure(job, case, delivered, mask).save(part / "figure.png")
+        explanation.save(part)
+        os.replace(part, self.folder / case.name)
+        return meta["row"]
+
+
+class MaskFiles:
+    """`masks/` mirrors the input folder; `cases/<name>.json`, written last, says that a case is finished."""
+
+    def __init__(self, out: Path):
+        self.out = out
+
+    def sweep(self) -> None:
+        """Nothing is left half-written: masks and rows are written whole."""
+
+    def finished(self, case: Case) -> dict[str, Any] | None:
+        """The row of a finished case, None for any other."""
+        path = self.out / "cases" / f"{case.name}.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def write(self, job: "Job", case: Case, scan: Scan, explanation: Explanation) -> dict[str, Any]:
+        """Write the mask of one case and answer its row."""
+        explanation, mask = _settle(job, case, scan, explanation)
+        written = scan.write_mask(_at_scan(mask, scan), self._place(job, case, scan))
+        row = {**_row(job, case, explanation, mask), "mask": written.relative_to(self.out).as_posix()}
+        write_whole(self.out / "cases" / f"{case.name}.json", (json.dumps(row) + "\n").encode())
+        return row
+
+    def _place(self, job: "Job", case: Case, scan: Scan) -> Path:
+        inside = case.path.is_relative_to(job.manifest.root)
+        path = case.path.relative_to(job.manifest.root) if inside else Path(case.name)
+        stem = path.name.lower().removesuffix(scan.suffix)
+        return self.out / "masks" / path.parent / (path.name[: len(stem)] + scan.mask_suffix)
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write `rows` as CSV with every column that any of them has; no rows, no file."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())
+
+
+def _settle(job: "Job", case: Case, scan: Scan, explanation: Explanation) -> tuple[Explanation, Tensor]:
+    """The explanation with the case's facts in its meta, and its mask `(b, 1, h, w)`: empty where already there."""
+    already = job.target.reached(explanation.before)
+    meta = {
+        **explanation.meta,
+        "case": {
+            "name": case.name,
+            "path": str(case.path),
+            "patient": case.patient or case.name,
+            "split": case.split,
+            "labels": case.labels,
+        },
+        "window": list(scan.window.as_tuple()),
+        "already": already.tolist(),
+    }
+    if job.rule is not None:
+        meta["mask_rule"] = job.rule.to_dict()
+    if job.judge is not None:
+        meta["judge"] = job.judge.card.name
+        meta["judge_before"] = _judged(job, explanation.images)
+        if explanation.counterfactual is not None:
+            meta["judge_after"] = _judged(job, explanation.counterfactual)
+    explanation = replace(explanation, meta=meta)
+    return explanation, mask_of(explanation)
+
+
+def _keep_already(explanation: Explanation) -> Explanation:
+    """What is shown and written: images that were at the target already keep their picture."""
+    if explanation.counterfactual is None:
+        return explanation
+    already = torch.tensor(explanation.meta["already"])[:, None, None, None]
+    return replace(
+        explanation,
+        counterfactual=torch.where(already, explanation.reference, explanation.counterfactual),
+        heatmap=explanation.heatmap * ~already,
+    )
+
+
+def _at_scan(mask: Tensor, scan: Scan) -> Tensor:
+    height, width = scan.pixels.shape[2:]
+    return fit_mask(mask, (height, width))[:, 0]
+
+
+@torch.no_grad()
+def _answers_on_file(job: "Job", scan: Scan, written: Path) -> list[list[float]]:
+    """What the classifier says of the counterfactual at the scan's own resolution, as it was written."""
+    again = replace(read_scan(written), window=scan.window)
+    return job.classifier(again.images(job.classifier.card.shape)).tolist()
+
+
+@torch.no_grad()
+def _judged(job: "Job", images: Tensor) -> list[list[float]]:
+    assert job.judge is not None
+    return Fitted(job.judge, tuple(images.shape[1:]))(images).tolist()
+
+
+def telling_slice(job: "Job", explanation: Explanation) -> int:
+    """The slice that is furthest from the target: the one to show of a volume."""
+    return int(job.target.score(explanation.before).argmin())
+
+
+def _row(job: "Job", case: Case, explanation: Explanation, mask: Tensor) -> dict[str, Any]:
+    """One line of cases.csv; of a volume the probabilities of its telling slice."""
+    shown, meta = telling_slice(job, explanation), explanation.meta
+    already = torch.tensor(meta["already"])
+    row: dict[str, Any] = {
+        "name": case.name,
+        "path": str(case.path),
+        "patient": case.patient or case.name,
+        "slices": len(explanation),
+        "already": bool(already.all()),
+        "found": bool((explanation.found | already).all()) if explanation.after is not None else "",
+        **_probabilities(job, "before", explanation.before[shown]),
+    }
+    if explanation.after is not None:
+        row |= _probabilities(job, "after", explanation.after[shown])
+    if "after_scan" in meta:
+        row |= _probabilities(job, "scan", torch.tensor(meta["after_scan"][shown]))
+        row["found_at_scan"] = bool(job.target.reached(torch.tensor(meta["after_scan"])).all())
+    row["mask_share"] = round(float(mask.float().mean()), 6)
+    row["seconds"] = round(float(meta["seconds"]), 4)
+    return row
+
+
+def _probabilities(job: "Job", when: str, log_odds: Tensor) -> dict[str, float]:
+    values = log_odds.sigmoid().tolist()
+    return {f"p_{when}_{name}": round(p, 4) for name, p in zip(job.classifier.card.classes, values, strict=True)}
+
+
+def _figure(job: "Job", case: Case, explanation: Explanation, mask: Tensor) -> "Image":
+    shown = telling_slice(job, explanation)
+    one, classes = slice(shown, shown + 1), job.classifier.card.classes
+    truth = _truth(case, shown, (mask.shape[2], mask.shape[3]))
+    return case_figure(explanation.select(one), classes=classes, mask=mask[one], truth=truth, title=case.name)
+
+
+def _truth(case: Case, shown: int, spatial: tuple[int, int]) -> Tensor | None:
+    """The true mask `(1, 1, h, w)` of the slice shown, where the manifest has one that can be read."""
+    if case.mask_path is None:
+        return None
+    try:
+        slices = read_mask(case.mask_path)
+    except ScanError:  # the figure goes without; `data check` names the file
+        return None
+    return fit_mask(torch.from_numpy(slices[min(shown, len(slices) - 1)])[None, None], spatial)

@@ -1,0 +1,312 @@
+"""One page for people: every case of one or several runs, self-contained, opened from disk."""
+
+import base64
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from counterscan import pictures
+from counterscan.core import Explanation
+from counterscan.errors import CounterscanError
+from counterscan.metrics.masks import mask_of
+
+SHOWN = 400  # cases a page shows; with more it would be too large to open
+SIDE = 384  # pixels: larger pictures are shrunk to this
+HEADLINE = ("flip_rate", "judge_flip_rate", "iou", "twin_ratio", "healthy_mask_share", "auprc")  # tiles, if scored
+ABBREVIATIONS = {
+    "iou": "IoU",
+    "best_iou": "best IoU",
+    "dice": "Dice",
+    "auprc": "AUPRC",
+    "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
+}
+IN_CASE = ("iou", "twin_ratio", "judge_flip_rate", "auprc")  # scores told with each case
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder that `explain` wrote, and what `score` added."""
+
+    folder: Path
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What run.json says."""
+        return _json(self.folder / "run.json") or {}
+
+    @cached_property
+    def metrics(self) -> dict[str, dict]:
+        """The scored metrics, none before `score`."""
+        return (_json(self.folder / "score.json") or {}).get("metrics", {})
+
+    @cached_property
+    def scores(self) -> dict[tuple[str, int], dict[str, str]]:
+        """Scores of each image by name and slice."""
+        path = self.folder / "scores.csv"
+        if not path.exists():
+            return {}
+        with path.open(newline="") as file:
+            return {(row["name"], int(row["slice"])): row for row in csv.DictReader(file)}
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The finished cases."""
+        found = (path.parent.name for path in self.folder.glob("cases/*/explanation.json"))
+        return sorted(name for name in found if not name.startswith("."))
+
+    @cached_property
+    def label(self) -> str:
+        """What the method is called: the class of the explainer."""
+        return str(self.facts.get("explainer") or self.folder.name).partition("(")[0]
+
+    @cached_property
+    def counts(self) -> dict[str, Any]:
+        """How many cases were attempted, found, already there or failed, and the median seconds, from all of them."""
+        rows = list(_rows(self.folder / "cases.csv"))
+        attempted = [row for row in rows if row.get("already") != "True"]
+        found = sum(row.get("found") == "True" for row in attempted)
+        seconds = [float(row["seconds"]) for row in rows if row.get("seconds")]
+        return {
+            "cases": len(rows) or len(self.names),
+            "attempted": len(attempted),
+            "already": len(rows) - len(attempted),
+            "found": found if any(row.get("found") for row in rows) else None,
+            "failed": sum(1 for _ in _rows(self.folder / "failed.csv")),
+            "seconds": float(np.median(seconds)) if seconds else None,
+        }
+
+    @cached_property
+    def heat_limit(self) -> float:
+        """What a full colour means in this run's heat maps: near the largest of all cases, so that they compare."""
+        peaks = [float(self.load(name).heatmap.max()) for name in self.names[:SHOWN]]
+        return float(np.quantile(peaks, 0.9)) or 1.0
+
+    def load(self, name: str) -> Explanation:
+        """The explanation of one case."""
+        return Explanation.load(self.folder / "cases" / name)
+
+    def truth(self, name: str, kind: str, shape: tuple[int, ...]) -> Tensor | None:
+        """The true mask or twin of a case `(slices, 1, h, w)` in [-1, 1] as `score` kept it."""
+        path = self.folder / "truth" / f"{name}.{kind}.png"
+        if not path.exists():
+            return None
+        pixels = torch.from_numpy(np.array(Image.open(path).convert("L"))).float() / 127.5 - 1
+        return pixels.view(shape[0], 1, *shape[2:])
+
+
+def write_page(folders: str | Path | Sequence[str | Path], out: str | Path | None = None, title: str = "") -> Path:
+    """Write one page about one run, or about several side by side, and answer where it is.
+
+    Runs of the same classifier, target and manifest share a section, where each case shows all of them. The page goes
+    to `out`, by default `index.html` in the first folder. Cases are read one at a time and the page is written as it
+    grows; it shows the first `SHOWN` of each section and says so. Raises CounterscanError where nothing is finished.
+    """
+    from jinja2 import Environment
+
+    folders = [folders] if isinstance(folders, str | Path) else list(folders)
+    runs = [Run(Path(folder)) for folder in folders]
+    if not any(run.names for run in runs):
+        raise CounterscanError(f"{runs[0].folder} holds no finished explanations; run counterscan explain first")
+    page = Path(out) if out else runs[0].folder / "index.html"
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": _number, "spoken": _spoken}
+    template = environment.from_string(_template("page.html"))
+    sections = [_section(group) for group in _grouped(runs)]
+    part = page.with_name(f"{page.name}.part")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with part.open("w", encoding="utf-8") as file:
+        for text in template.generate(
+            title=title, sections=sections, style=_template("page.css"), script=_template("page.js")
+        ):
+            file.write(text)
+    os.replace(part, page)
+    return page
+
+
+def _grouped(runs: list[Run]) -> list[list[Run]]:
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        key = tuple(str(run.facts.get(name, "")) for name in ("classifier", "target", "manifest"))
+        groups.setdefault(key, []).append(run)
+    return list(groups.values())
+
+
+def _section(runs: list[Run]) -> dict[str, Any]:
+    names = list(dict.fromkeys(name for run in runs for name in run.names))
+    scored = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    first = runs[0]
+    return {
+        "classifier": first.facts.get("classifier", ""),
+        "target": first.facts.get("target", ""),
+        "runs": [
+            {"label": run.label, "facts": run.facts, "counts": run.counts, "metrics": run.metrics} for run in runs
+        ],
+        "tiles": _tiles(first),
+        "compared": [name for name in HEADLINE if name in scored],
+        "metrics": sorted(scored, key=lambda name: (name not in HEADLINE, name)),
+        "total": len(names),
+        "cases": (_case(runs, name) for name in names[:SHOWN]),  # a generator: one case in memory at a time
+        "shown": min(len(names), SHOWN),
+        "scores": [name for name in IN_CASE if any(name in run.metrics for run in runs)],
+        "blinks": any(run.counts["found"] is not None for run in runs),
+    }
+
+
+def _tiles(run: Run) -> list[dict[str, str]]:
+    """The headline: how many flipped, then what was scored, then the cost."""
+    counts, tiles = run.counts, []
+    if counts["found"] is not None and counts["attempted"]:
+        share = counts["found"] / counts["attempted"]
+        note = f"{counts['found']} of {counts['attempted']} reached the target"
+        tiles.append({"name": "flipped", "value": f"{share:.0%}", "note": note})
+    for name in HEADLINE:
+        if name in run.metrics and name != "flip_rate" and run.metrics[name]["value"] is not None:
+            figure = run.metrics[name]
+            note = f"{_number(figure['low'])} to {_number(figure['high'])}, n={figure['n']}"
+            tiles.append({"name": name, "value": _number(figure["value"]), "note": note})
+    if counts["already"]:
+        tiles.append({"name": "already there", "value": str(counts["already"]), "note": f"of {counts['cases']} cases"})
+    if counts["failed"]:
+        tiles.append({"name": "failed", "value": str(counts["failed"]), "note": "see failed.csv"})
+    if counts["seconds"] is not None:
+        tiles.append({"name": "seconds a case", "value": _number(counts["seconds"]), "note": "median"})
+    return tiles
+
+
+def _case(runs: list[Run], name: str) -> dict[str, Any]:
+    """All that the page says of one case: the image once, then what each run made of it."""
+    loaded = [(run, run.load(name)) for run in runs if (run.folder / "cases" / name / "explanation.json").exists()]
+    run, whole = loaded[0]
+    shown = int(whole.target.score(whole.before).argmin())  # of a volume the slice furthest from the target
+    one = slice(shown, shown + 1)
+    image = whole.images[shown]
+    truths = {kind: run.truth(name, kind, tuple(whole.images.shape)) for kind in ("mask", "twin")}
+    methods = [_method(each, explanation.select(one), name, shown) for each, explanation in loaded]
+    facts = whole.meta.get("case", {})
+    lead = methods[0]
+    return {
+        "name": name,
+        "note": ", ".join(
+            filter(None, [facts.get("patient") or "", f"slice {shown + 1} of {len(whole)}" * (len(whole) > 1)])
+        ),
+        "labels": [label for label, value in facts.get("labels", {}).items() if value],
+        "image": _embedded(pictures.grey(image)),
+        "size": {"width": image.shape[-1], "height": image.shape[-2]},
+        "truth": None if truths["mask"] is None else _overlay(truths["mask"][shown] > 0, true=True),
+        "twin": None if truths["twin"] is None else _embedded(pictures.grey(truths["twin"][shown])),
+        "methods": methods,
+        "answers": _answers(whole.select(one)) if len(methods) == 1 else [],
+        "sort": {"name": name, **lead["sort"]},
+        "state": lead["state"],
+    }
+
+
+def _method(run: Run, explanation: Explanation, name: str, shown: int) -> dict[str, Any]:
+    explanation = pictures.shown_plane(explanation)
+    difference = explanation.difference
+    mask = mask_of(explanation)
+    scores = run.scores.get((name, shown), {})
+    told = {key: float(scores[key]) for key in IN_CASE if scores.get(key)}
+    change = None if difference is None else float(difference.abs().mean() / 2)
+    asked = _asked(explanation)
+    sort = {"before": asked["before"], "after": asked["after"], "change": change, "mask": float(mask.float().mean())}
+    method: dict[str, Any] = {
+        "label": run.label,
+        "state": _state(explanation),
+        "mask": _overlay(mask[0]),
+        "scores": told,
+        "change": change,
+        "sort": {**sort, **told},
+        "answers": _answers(explanation),
+        "counterfactual": None,
+    }
+    if difference is None or explanation.counterfactual is None:
+        heat = pictures.heat_picture(explanation.heatmap[0], explanation.images[0], run.heat_limit)
+        return {**method, "heat": _embedded(heat)}
+    limit = pictures.difference_limit(difference[0])
+    return {
+        **method,
+        "counterfactual": _embedded(pictures.grey(explanation.counterfactual[0])),
+        "difference": _embedded(pictures.difference_picture(difference[0], limit, dark=True)),
+        "limit": f"{limit:.0%}",
+    }
+
+
+def _state(explanation: Explanation) -> str:
+    if bool(explanation.target.reached(explanation.before)[0]):
+        return "already there"
+    if explanation.counterfactual is None:
+        return "attributed"
+    return "found" if bool(explanation.found[0]) else "not found"
+
+
+def _answers(explanation: Explanation) -> list[dict[str, Any]]:
+    """Probabilities of each class before and after, those asked for first."""
+    classes = explanation.meta.get("classes") or [f"class {i}" for i in range(explanation.before.shape[1])]
+    wanted = dict(explanation.target.wanted)
+    before = explanation.before[0].sigmoid().tolist()
+    after = [None] * len(before) if explanation.after is None else explanation.after[0].sigmoid().tolist()
+    order = sorted(range(len(before)), key=lambda index: index not in wanted)
+    return [{"name": classes[i], "before": before[i], "after": after[i], "asked": i in wanted} for i in order]
+
+
+def _asked(explanation: Explanation) -> dict[str, float | None]:
+    """The one class to sort by: of those asked for, the one furthest from the probability wanted."""
+    before = explanation.before[0].sigmoid()
+    index, _ = max(explanation.target.wanted, key=lambda want: abs(float(before[want[0]]) - want[1]))
+    after = None if explanation.after is None else float(explanation.after[0, index].sigmoid())
+    return {"before": float(before[index]), "after": after}
+
+
+def _overlay(mask: Tensor, *, true: bool = False) -> str | None:
+    """What lies over the image: the outline of what was found, the area of what is true; None where it is empty."""
+    if not mask.any():
+        return None
+    factor = max(1, round(SIDE / max(mask.shape[-2:])))
+    size = (mask.shape[-1] * factor, mask.shape[-2] * factor)
+    drawn = pictures.tint(mask, size, pictures.TRUE) if true else pictures.outline(mask, size, pictures.PREDICTED, 3)
+    return _embedded(drawn, "PNG")
+
+
+def _embedded(picture: Image.Image, form: str = "WEBP") -> str:
+    """The picture as a data address, so that the page needs nothing beside it."""
+    picture.thumbnail((SIDE, SIDE))
+    file = io.BytesIO()
+    picture.save(file, form, quality=92)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _spoken(name: str) -> str:
+    """A metric's name as people say it."""
+    return ABBREVIATIONS.get(name, name.replace("_", " "))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.2g}"
+
+
+def _template(name: str) -> str:
+    return resources.files("counterscan").joinpath(f"templates/{name}").read_text(encoding="utf-8")
+
+
+def _json(path: Path) -> dict | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    if path.exists():
+        with path.open(newline="") as file:
+            yield from csv.DictReader(file)
