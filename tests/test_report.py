@@ -128,3 +128,9 @@ def test_what_users_wrote_is_text_and_not_markup(tmp_path):
 def test_a_folder_without_explanations_is_refused(tmp_path):
     with pytest.raises(CounterscanError, match="counterscan explain"):
         write_page(tmp_path)
+
+
+def test_the_mask_shown_is_the_one_that_was_scored(tmp_path):
+    folder = run(tmp_path / "a", n=2)
+    (folder / "score.json").write_text(json.dumps({"metrics": {}, "mask_rule": {"threshold": 0.9}}))
+    assert 'alt="mask outline"' not in write_page(folder).read_text()

@@ -291,7 +291,7 @@ def _summary(job: "Job", outcome: "Outcome") -> str:
     asked = len(outcome.rows) - len(outcome.already)
     where = job.out / ("masks" if job.masks_only else "index.html")
     lines = [f"{len(outcome.rows)} images done: {where}"]
-    if outcome.rows and outcome.rows[0]["found"] != "":
+    if asked and outcome.rows[0]["found"] != "":
         lines.append(f"{outcome.found} of {asked} reached {job.target.describe(job.classifier.card)}")
     if outcome.already:
         names = ", ".join(outcome.already[:SHOWN]) + (", ..." if len(outcome.already) > SHOWN else "")

@@ -201,17 +201,18 @@ class Explanation:
 
     def select(self, index: slice) -> Self:
         """The explanation of some of the images."""
-        return replace(self, **{name: value[index] for name, value in self._tensors().items()})
+        parts: dict[str, Any] = {name: value[index] for name, value in self._tensors().items()}
+        return replace(self, **parts)
 
     def save(self, folder: str | Path) -> Path:
         """Write into `folder`; `explanation.json` comes last, so that a folder without it is not taken for whole."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}
         written = folder / "explanation.safetensors.part"
-        save_file(tensors, written)
+        written.write_bytes(save(tensors))  # save_file would make it readable to its owner only
         os.replace(written, folder / "explanation.safetensors")
         facts = {"target": self.target.wanted, "meta": dict(self.meta)}
         written = folder / "explanation.json.part"

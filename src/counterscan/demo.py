@@ -25,7 +25,7 @@ from counterscan.registry import RECIPES, shipped_weights
 from counterscan.report import write_page
 from counterscan.score import score
 
-METHODS: dict[str, dict[str, Any]] = {"inpainting": {}, "layer-cam": {}, "grad-cam": {}, "rise": {"masks": 96}}
+METHODS: dict[str, dict[str, Any]] = {"inpainting": {}, "layer-cam": {}, "grad-cam": {}, "rise": {"masks": 64}}
 COLUMNS = ("flip_rate", "judge_flip_rate", "iou", "healthy_mask_share", "twin_ratio", "seconds")
 TRAINING = 3000  # phantoms of each kind that --train learns from
 BATCH = 8
@@ -85,10 +85,10 @@ def trained(kind: str, folder: Path, say: Callable[[str], None]) -> Models:
 
 
 def explain_all(kind: str, models: Models, out: Path, n: int, seed: int) -> dict[str, dict[str, Any]]:
-    """Explain and score the same fresh phantoms by every method; attributions get a mask rule tuned on `n` others."""
+    """Explain and score the same fresh phantoms by every method; attributions get a mask rule tuned on others."""
     classifier, judge = load_classifier(models.classifier), load_classifier(models.judge)
     test = read_manifest(write_phantoms(kind, n, out / "phantoms", seed=seed))
-    tuning = read_manifest(write_phantoms(kind, n, out / "tuning", seed=seed + 1))
+    tuning = read_manifest(write_phantoms(kind, max(n // 2, 8), out / "tuning", seed=seed + 1))
     disease = [name for name in test.classes if name not in test.confounders]
     target = Target.parse(",".join(f"{name}=0" for name in disease), classifier.card)
     results = {}

@@ -5,8 +5,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -48,9 +48,14 @@ class Run:
         return _json(self.folder / "run.json") or {}
 
     @cached_property
+    def scored(self) -> dict[str, Any]:
+        """What score.json says; empty before `score`."""
+        return _json(self.folder / "score.json") or {}
+
+    @property
     def metrics(self) -> dict[str, dict]:
-        """The scored metrics, none before `score`."""
-        return (_json(self.folder / "score.json") or {}).get("metrics", {})
+        """The scored metrics by name."""
+        return self.scored.get("metrics", {})
 
     @cached_property
     def scores(self) -> dict[tuple[str, int], dict[str, str]]:
@@ -95,8 +100,10 @@ class Run:
         return float(np.quantile(peaks, 0.9)) or 1.0
 
     def load(self, name: str) -> Explanation:
-        """The explanation of one case."""
-        return Explanation.load(self.folder / "cases" / name)
+        """The explanation of one case, with the mask rule it was scored with, so that mask and figures agree."""
+        explanation = Explanation.load(self.folder / "cases" / name)
+        rule = self.scored.get("mask_rule") or explanation.meta.get("mask_rule")
+        return replace(explanation, meta={**explanation.meta, "mask_rule": rule})
 
     def truth(self, name: str, kind: str, shape: tuple[int, ...]) -> Tensor | None:
         """The true mask or twin of a case `(slices, 1, h, w)` in [-1, 1] as `score` kept it."""
@@ -149,7 +156,7 @@ def _section(runs: list[Run]) -> dict[str, Any]:
     scored = list(dict.fromkeys(name for run in runs for name in run.metrics))
     first = runs[0]
     return {
-        "classifier": first.facts.get("classifier", ""),
+        "classifier": _short(str(first.facts.get("classifier", ""))),
         "target": first.facts.get("target", ""),
         "runs": [
             {"label": run.label, "facts": run.facts, "counts": run.counts, "metrics": run.metrics} for run in runs
@@ -205,7 +212,7 @@ def _case(runs: list[Run], name: str) -> dict[str, Any]:
         "labels": [label for label, value in facts.get("labels", {}).items() if value],
         "image": _embedded(pictures.grey(image)),
         "size": {"width": image.shape[-1], "height": image.shape[-2]},
-        "truth": None if truths["mask"] is None else _overlay(truths["mask"][shown] > 0, true=True),
+        **_overlays(truths["mask"], shown),
         "twin": None if truths["twin"] is None else _embedded(pictures.grey(truths["twin"][shown])),
         "methods": methods,
         "answers": _answers(whole.select(one)) if len(methods) == 1 else [],
@@ -226,7 +233,7 @@ def _method(run: Run, explanation: Explanation, name: str, shown: int) -> dict[s
     method: dict[str, Any] = {
         "label": run.label,
         "state": _state(explanation),
-        "mask": _overlay(mask[0]),
+        "mask": _overlay(mask[0], pictures.outline, pictures.PREDICTED),
         "scores": told,
         "change": change,
         "sort": {**sort, **told},
@@ -271,14 +278,23 @@ def _asked(explanation: Explanation) -> dict[str, float | None]:
     return {"before": float(before[index]), "after": after}
 
 
-def _overlay(mask: Tensor, *, true: bool = False) -> str | None:
-    """What lies over the image: the outline of what was found, the area of what is true; None where it is empty."""
+def _overlays(truth: Tensor | None, shown: int) -> dict[str, str | None]:
+    """The true lesion as an area to lie over the image, and as a line to lie over a heat map."""
+    if truth is None:
+        return {"truth": None, "truth_line": None}
+    mask = truth[shown] > 0
+    return {
+        "truth": _overlay(mask, pictures.tint, pictures.TRUE),
+        "truth_line": _overlay(mask, pictures.outline, pictures.TRUE),
+    }
+
+
+def _overlay(mask: Tensor, draw: Callable, colour: tuple[int, int, int]) -> str | None:
+    """A transparent picture of a mask `(1, h, w)`; None where it is empty."""
     if not mask.any():
         return None
     factor = max(1, round(SIDE / max(mask.shape[-2:])))
-    size = (mask.shape[-1] * factor, mask.shape[-2] * factor)
-    drawn = pictures.tint(mask, size, pictures.TRUE) if true else pictures.outline(mask, size, pictures.PREDICTED, 3)
-    return _embedded(drawn, "PNG")
+    return _embedded(draw(mask, (mask.shape[-1] * factor, mask.shape[-2] * factor), colour), "PNG")
 
 
 def _embedded(picture: Image.Image, form: str = "WEBP") -> str:
@@ -292,6 +308,11 @@ def _embedded(picture: Image.Image, form: str = "WEBP") -> str:
 def _spoken(name: str) -> str:
     """A metric's name as people say it."""
     return ABBREVIATIONS.get(name, name.replace("_", " "))
+
+
+def _short(classifier: str) -> str:
+    """A shipped name as it is, of a file or folder its own name."""
+    return Path(classifier).name if Path(classifier).is_absolute() else classifier
 
 
 def _number(value: float | None) -> str:

@@ -130,5 +130,5 @@ def test_a_folder_with_a_card(tmp_path):
     images = torch.rand(2, 1, 16, 16)
     torch.testing.assert_close(classifier(images), module(images).detach(), rtol=1e-2, atol=1e-2)
     save_weights(tmp_path / "prior", module, card.model_copy(update={"kind": "editor"}))
-    with pytest.raises(WeightsError, match="holds a editor, but a classifier is needed"):
+    with pytest.raises(WeightsError, match="is of kind editor; classifier is needed"):
         load_classifier(tmp_path / "prior")

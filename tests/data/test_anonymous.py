@@ -8,7 +8,7 @@ from counterscan.data.scans import read_scan
 SECRETS = (b"Mustermann", b"MRN-4711", b"19640812", b"Klinikum", b"Doktor", b"20240102")
 
 
-def telling(dicom):
+def telling(dicom, **tags):
     """A file that says in many places who the patient is."""
     item = Dataset()
     item.RequestingPhysician, item.RequestedProcedureDescription = "Doktor^Hans", "Mustermann CT"
@@ -25,6 +25,7 @@ def telling(dicom):
         ProtocolName="Mustermann thorax",
         AcquisitionDateTime="20240102101500",
         AcquisitionContextSequence=[item],
+        **tags,
     )
     dataset = pydicom.dcmread(path)
     block = dataset.private_block(0x0009, "Mustermann Systems", create=True)
@@ -34,8 +35,8 @@ def telling(dicom):
     return path
 
 
-def test_nothing_of_the_patient_reaches_a_result(dicom, tmp_path):
-    path = telling(dicom)
+def test_nothing_of_the_patient_reaches_a_result(dicom, tmp_path, place):
+    path = telling(dicom, **place)
     assert all(secret in path.read_bytes() for secret in SECRETS)
     scan = read_scan(path)
     mask = scan.pixels[:, 0] > 20

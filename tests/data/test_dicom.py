@@ -123,8 +123,8 @@ def test_the_same_result_has_the_same_uid_and_another_one_another(dicom, tmp_pat
     assert one.SeriesInstanceUID == other.SeriesInstanceUID
 
 
-def test_a_source_without_uids_gets_a_whole_result(dicom, tmp_path):
-    path = dicom(SIGNED)
+def test_a_source_without_uids_gets_a_whole_result(dicom, tmp_path, place):
+    path = dicom(SIGNED, **place)
     dataset = pydicom.dcmread(path)
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "ImageType"):
         setattr(dataset, keyword, "")

@@ -33,7 +33,7 @@ class Explainer(ABC):
             )
         counted = Counting(classifier)
         start = time.perf_counter()
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             answer = self.explain(counted, images, target)
         seconds = time.perf_counter() - start

@@ -1,5 +1,7 @@
 """Parts that several networks are made of."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,9 +37,12 @@ class ConditionedBlock(nn.Module):
         return self.skip(x) + self.conv2(h)
 
 
-def freeze(module: nn.Module) -> nn.Module:
-    """The module in evaluation mode, with parameters that ask for no gradient."""
-    return module.eval().requires_grad_(False)
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def fast_layout(module: Module) -> Module:
+    """The module with its weights in channels-last memory order, which two-dimensional networks are fastest in."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def channels_last(images: Tensor) -> Tensor:

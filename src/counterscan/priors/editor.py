@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from counterscan.core import Card, Target
 from counterscan.errors import TargetError
-from counterscan.nets.blocks import channels_last
+from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.weights.store import load_weights
 
 BATCH = 16  # larger ones leave the cache and are slower on CPUs
@@ -20,7 +20,7 @@ class InpaintingEditor:
     """
 
     def __init__(self, module: nn.Module, card: Card):
-        self.module = module.to(memory_format=torch.channels_last)
+        self.module = fast_layout(module)
         self.card = card
 
     @torch.no_grad()

@@ -23,9 +23,13 @@ AVERAGE = 0.998  # decay of the moving averages, reached after as many steps as 
 class Task(Protocol):
     """What a recipe trains: networks, their optimisers, one step, and a validation score (higher is better)."""
 
-    modules: Mapping[str, nn.Module]
-    optimisers: Mapping[str, torch.optim.Optimizer]
     averaged: str
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]: ...
+
+    @property
+    def optimisers(self) -> Mapping[str, torch.optim.Optimizer]: ...
 
     def step(self, step: int) -> Mapping[str, float]: ...
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from counterscan.core import Card
 from counterscan.errors import WeightsError, did_you_mean
 from counterscan.nets import build
+from counterscan.nets.blocks import fast_layout
 from counterscan.registry import SHIPPED, shipped_weights
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
@@ -25,7 +26,7 @@ def save_weights(folder: str | Path, module: nn.Module, card: Card) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: _half(value) for name, value in module.state_dict().items()}
     part = folder / (WEIGHTS + ".part")
-    save_file(state, part)
+    part.write_bytes(save(state))  # save_file would make it readable to its owner only
     card = card.model_copy(update={"sha256": hashlib.sha256(part.read_bytes()).hexdigest()})
     (folder / CARD).unlink(missing_ok=True)
     os.replace(part, folder / WEIGHTS)
@@ -44,7 +45,7 @@ def load_weights(name: str | Path, kind: str | None = None) -> tuple[nn.Module, 
     folder = find_weights(name)
     card = load_card(folder)
     if kind is not None and card.kind != kind:
-        raise WeightsError(f"{name} holds a {card.kind}, but a {kind} is needed")
+        raise WeightsError(f"{name} is of kind {card.kind}; {kind} is needed")
     path = folder / WEIGHTS
     if not path.exists():
         pickles = [p.name for p in folder.iterdir() if p.suffix in {".pt", ".pth", ".pkl", ".ckpt", ".bin"}]
@@ -57,7 +58,7 @@ def load_weights(name: str | Path, kind: str | None = None) -> tuple[nn.Module, 
         module.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not fit the network {card.network!r} of its card: {_line(error)}") from None
-    return module.eval().requires_grad_(False), card
+    return fast_layout(module).eval().requires_grad_(False), card
 
 
 def load_card(folder: Path) -> Card:

@@ -12,9 +12,9 @@ CARD = Card(name="toy", shape=(1, 16, 16), classes=("a", "b"))
 
 @pytest.mark.parametrize(
     ("text", "evidence"),
-    [("a=0", 2.0), ("a=1", -2.0), ("a=0,b=0", 1.0), ("a=0,b=1", 3.0), ("normal", 1.0)],
+    [("a=0", 2.0), ("a=1", -2.0), ("a=0,b=0", 2.0), ("a=0,b=1", 3.0), ("a=1,b=0", -3.0), ("normal", 2.0)],
 )
-def test_evidence_against_is_the_signed_sum(text, evidence):
+def test_evidence_is_summed_over_what_is_not_as_asked_or_over_all(text, evidence):
     answer = evidence_against(Target.parse(text, CARD), torch.tensor([[2.0, -1.0]]))
     assert answer.tolist() == pytest.approx([evidence])
 

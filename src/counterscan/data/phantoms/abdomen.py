@@ -53,7 +53,7 @@ def _scan(rng: np.random.Generator, canvas: Canvas, tumour: lesions.Tumour | Non
         image = twin.copy()
         change, box = _spread(tumour.hu - canvas.hu[tumour.box], tumour.box, canvas.size, sigma)
         image[box] += change
-    return tuple(np.clip(each, LOWEST, HIGHEST).astype(np.float32) for each in (image, twin))  # type: ignore
+    return tuple(np.clip(each, LOWEST, HIGHEST).astype(np.float32) for each in (image, twin))
 
 
 def _spread(change: Array, box: Box, size: int, sigma: float) -> tuple[Array, Box]:

@@ -90,11 +90,11 @@ class Canvas:
 
 def tube(y: Array, x: Array, points: Sequence[Point]) -> Array:
     """Distance in mm to the line through `points`."""
-    nearest = None
+    nearest = np.float32(np.inf) * np.ones_like(y)
     plain = [(float(at[0]), float(at[1])) for at in points]  # numpy scalars would make the arrays float64
     for (y0, x0), (y1, x1) in pairwise(plain):
         along = 1 / max((y1 - y0) ** 2 + (x1 - x0) ** 2, 1e-6)
         part = ((y - y0) * ((y1 - y0) * along) + (x - x0) * ((x1 - x0) * along)).clip(0, 1)
         square = (y - y0 - part * (y1 - y0)) ** 2 + (x - x0 - part * (x1 - x0)) ** 2
-        nearest = square if nearest is None else np.minimum(nearest, square)
+        nearest = np.minimum(nearest, square)
     return np.sqrt(nearest)

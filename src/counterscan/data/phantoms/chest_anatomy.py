@@ -135,7 +135,7 @@ def cage(build: Build, v: Array) -> Array:
     return build.half_width * (0.3 + 0.7 * np.sqrt(1 - up * up * (0.3 + 0.7 * up)) - 0.05 * down**2)
 
 
-def diaphragm(build: Build, u: Array) -> Array:
+def diaphragm(build: Build, u: Array | np.float32) -> Array:
     """Height `v` of the diaphragm in column `u`: two domes that fall off steeply towards the side walls."""
     x = np.abs(u)
     top = np.where(u < 0, np.float32(build.domes[0]), np.float32(build.domes[1]))
@@ -213,7 +213,7 @@ def _mediastinum(rng: np.random.Generator, build: Build, u: Array, v: Array) -> 
     aorta = 0.2 * dome(((u - mid - 0.10) / (0.075 + 0.02 * rng.random())) ** 2) * ramp((v - arch) / 0.1)
     cava = size * dome(((u - mid + 0.09) / rng.uniform(0.05, 0.075)) ** 2) * ramp((v - arch + 0.45) / 0.3)
     core = size * 1.5 * dome(((u - mid) / rng.uniform(0.10, 0.125)) ** 2)
-    hila = 0
+    hila: Array | int = 0
     for side, height in ((-1, 0.0), (1, -0.04)):
         square = ((u - mid - side * 0.165) / 0.075) ** 2 + ((v - height + 0.08) / 0.13) ** 2
         hila = hila + rng.uniform(0.18, 0.30) * np.maximum(1 - square, 0.0)
@@ -372,4 +372,4 @@ def splat(build: Build, size: int, curves: Array) -> Array:
 def _vessels(rng: np.random.Generator, build: Build, size: int) -> Array:
     levels = tree(rng, build, 4, max(16, size // 6))
     classes = (levels[0], levels[1], np.concatenate(levels[2:], axis=1))  # of calibre, which sets the blur
-    return sum(splat(build, size, curves) for curves in classes)
+    return np.sum([splat(build, size, curves) for curves in classes], axis=0)

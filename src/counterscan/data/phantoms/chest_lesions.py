@@ -24,7 +24,9 @@ class Change:
 
 def attenuation(anatomy: Anatomy, changes: list[Change]) -> Array:
     """Water equivalents `(size, size)` along each ray of the chest with `changes`."""
-    heart, air, vessels, extra = anatomy.heart, anatomy.veil, 1.0, 0.0
+    heart, air = anatomy.heart, anatomy.veil
+    vessels: Array | float = 1.0
+    extra: Array | float = 0.0
     for change in changes:
         heart = heart if change.heart is None else np.maximum(heart, change.heart)
         air, vessels, extra = air * change.air, vessels * change.vessels, extra + change.extra
@@ -41,7 +43,7 @@ def _place(rng: np.random.Generator, anatomy: Anatomy, side: int, low: float = 0
     """A point `(u, v)` in the lung on `side` (1 is the patient's left), `low` to `high` of the way down."""
     build = anatomy.build
     v = build.apex + rng.uniform(low, high) * (build.domes[side > 0] - build.apex)
-    wall = float(chest_anatomy.cage(build, np.float32(v)))
+    wall = float(chest_anatomy.cage(build, np.asarray(v, np.float32)))
     inner = 0.2 if side < 0 or v < 0 else 0.38
     return side * (inner + rng.uniform(0.15, 0.75) * (wall - inner)), v
 
@@ -86,7 +88,7 @@ def consolidation(rng: np.random.Generator, anatomy: Anatomy, side: int) -> Chan
 def _bronchi(rng: np.random.Generator, anatomy: Anatomy) -> Array:
     """Share `(size, size)` of each ray's airspaces that open bronchi take."""
     levels = chest_anatomy.tree(rng, anatomy.build, 3, max(12, anatomy.size // 10))
-    calibre = np.float32([1, 1, 0.45, 1])[:, None]
+    calibre = np.array([1, 1, 0.45, 1], np.float32)[:, None]
     depth = sum(chest_anatomy.splat(anatomy.build, anatomy.size, calibre * level) for level in levels)
     return np.clip(depth / 0.018, 0.0, 1.0)
 
@@ -94,7 +96,8 @@ def _bronchi(rng: np.random.Generator, anatomy: Anatomy) -> Array:
 def effusion(rng: np.random.Generator, anatomy: Anatomy, side: int) -> Change:
     """Free fluid at the base: level in the middle, climbing up the side wall."""
     severity = rng.random()
-    kept, build = 1.0, anatomy.build
+    kept: Array | float = 1.0
+    build = anatomy.build
     for here in [side] if side else [-1, 1]:
         floor = build.domes[here > 0] + build.dome_drop
         level = floor - 0.11 - 0.62 * severity**1.2 * rng.uniform(0.92, 1.08)

@@ -9,13 +9,16 @@ from counterscan.errors import ClassifierError
 
 
 def evidence_against(target: Target, log_odds: Tensor) -> Tensor:
-    """The evidence `(b,)` against the target: minus the signed log-odds, summed over the classes asked for.
+    """The evidence `(b,)` against the target: minus the signed log-odds, summed over the classes not yet as asked.
 
     For `tumour=0` it is the log-odds of the tumour, for `tumour=1` their negative: the map then shows what speaks for
     its absence. A class asked for at another probability counts with the sign of its distance from there. The sum, and
-    not the `score` of all classes together, because the map shall show each of them and not only the worst.
+    not the `score` of all classes together, because the map shall show each of them and not only the worst; without
+    the classes that are as asked already, which would only add noise, unless all of them are.
     """
-    return -torch.stack([Target((one,)).score(log_odds) for one in target.wanted]).sum(0)
+    signed = torch.stack([Target((one,)).score(log_odds) for one in target.wanted])
+    missed = (signed <= 0).detach()
+    return -(signed * (missed | ~missed.any(0))).sum(0)
 
 
 def activation_and_gradient(

