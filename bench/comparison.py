@@ -4,7 +4,7 @@
     python bench/comparison.py folds DATA --classifier C --judge J --prior P --target tumour=0 --work runs/real
 
 Every step is a counterscan command, printed before it runs and kept in the JSON under results/; a run that was stopped
-goes on where it was. `folds` explains fold 1 to choose rules and layers, and measures on fold 0.
+goes on where it was. `folds` explains some folds to choose rules and layers on, and measures on others.
 """
 
 import argparse
@@ -12,22 +12,35 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from counterscan.classifiers.load import load_classifier
 from counterscan.classifiers.torch import candidate_layers
-from counterscan.score import choose_rule, compare
+from counterscan.core import Classifier, Target
+from counterscan.data.batches import Images, open_images
+from counterscan.data.manifest import read_manifest
+from counterscan.data.window import Window
+from counterscan.explainers.base import Explainer
+from counterscan.explainers.build import build_explainer
+from counterscan.metrics.calibration import search
+from counterscan.metrics.validity import attempted
+from counterscan.score import compare
 
 RESULTS = Path(__file__).parents[1] / "results"
 TARGETS = {"abdomen": "tumour=0", "chest": "normal"}
 SEEDS = {"validation": 20261, "test": 20262}
+LAYER_IMAGES = 160  # validation images that a layer is chosen on
 
 
 def counterscan(*words: str) -> str:
     """Run a counterscan command; the answer is the command as one would type it."""
     typed = shlex.join(["counterscan", *words])
     print("$", typed, flush=True)
-    done = subprocess.run([sys.executable, "-m", "counterscan.cli", *words])
+    done = subprocess.run([str(Path(sys.executable).with_name("counterscan")), *words])
     if done.returncode not in (0, 3):
         raise SystemExit(done.returncode)
     return typed
@@ -39,17 +52,19 @@ class Comparison:
     def __init__(self, name: str, arguments: argparse.Namespace):
         self.name, self.work = name, Path(arguments.work)
         self.models = ["--classifier", arguments.classifier, "--target", arguments.target]
+        self.target, self.dataset = arguments.target, arguments.dataset
         self.classifier, self.judge, self.prior = arguments.classifier, arguments.judge, arguments.prior
         self.extra = ["--dataset", arguments.dataset] if arguments.dataset else []
-        self.data = arguments.data
+        self.data, self.kind = arguments.data, arguments.what
+        self.folds = {"validation": arguments.validation_folds, "test": arguments.test_folds}
         self.n, self.masks = arguments.n, arguments.masks
 
     def part(self, part: str) -> list[str]:
         if self.data:
-            return [self.data, "--fold", "1" if part == "validation" else "0", *self.extra]
+            return [self.data, *(word for fold in self.folds[part] for word in ("--fold", str(fold))), *self.extra]
         folder = self.work / "data" / part
         if not (folder / "labels.csv").exists():
-            counterscan("phantoms", self.name, "--n", str(self.n), "--seed", str(SEEDS[part]), "--out", str(folder))
+            counterscan("phantoms", self.kind, "--n", str(self.n), "--seed", str(SEEDS[part]), "--out", str(folder))
         return [str(folder)]
 
     def explain(self, part: str, method: str, *settings: str) -> Path:
@@ -69,20 +84,40 @@ class Comparison:
         return test
 
     def best_layer(self, method: str) -> list[str]:
-        """The layer whose calibrated rule has the best IoU on validation images that keeps healthy ones silent."""
+        """The layer whose best mask rule has the best IoU on validation images, healthy ones kept silent if it can."""
+        classifier = load_classifier(self.classifier)
+        images = self.images(classifier)
+        every = torch.arange(len(images))
+        masks = images.masks(every)
         tried = {}
-        for layer in candidate_layers(load_classifier(self.classifier)):
-            settings = ["--set", f"layer={layer.name}"]
-            found = choose_rule(self.explain("validation", method, *settings))
+        for layer in candidate_layers(classifier):
+            explainer = build_explainer(method, layer=layer.name)
+            maps = [self.map(explainer, classifier, images.batch(chosen)) for chosen in every.split(16)]
+            found = search(torch.cat(maps), masks)
             tried[layer.name] = (found.feasible, found.iou)
-            print(f"{method} at {layer.name} {layer.spatial}: IoU {found.iou:.3f} feasible {found.feasible}", flush=True)
+            print(
+                f"{method} at {layer.name} {layer.spatial}: IoU {found.iou:.3f} feasible {found.feasible}", flush=True
+            )
         return ["--set", f"layer={max(tried, key=lambda name: tried[name])}"]
+
+    def images(self, classifier: Classifier) -> Images:
+        """The first validation images at the classifier's size; enough to tell layers apart."""
+        manifest = read_manifest(self.part("validation")[0], self.dataset or None)
+        if self.data:
+            manifest = manifest.select(folds=self.folds["validation"])
+        window = Window(*classifier.card.window) if classifier.card.window else None
+        return open_images(replace(manifest, cases=manifest.cases[:LAYER_IMAGES]), classifier.card.shape, window)
+
+    def map(self, explainer: Explainer, classifier: Classifier, images: Tensor) -> Tensor:
+        """Maps of a batch, empty where the answer is as asked already, as they are when masks are made."""
+        explanation = explainer(classifier, images, Target.parse(self.target, classifier.card))
+        return explanation.heatmap * attempted(explanation).view(-1, 1, 1, 1)
 
     def run(self) -> None:
         folders = {"inpainting": self.measure("inpainting")}
         for method in ("layer-cam", "grad-cam"):
             folders[method] = self.measure(method, *self.best_layer(method))
-        folders["rise"] = self.measure("rise", "--set", f"masks={self.masks}")
+        folders["rise"] = self.measure("rise", "--set", f"masks={self.masks}", "--set", "bfloat16=true")
         differences = {m: self.difference(folders["inpainting"], f) for m, f in folders.items() if m != "inpainting"}
         result = {"command": shlex.join(["python", *sys.argv]), "what": "inpainting minus the method, paired by image"}
         (RESULTS / f"{self.name}-paired.json").write_text(json.dumps({**result, "iou": differences}, indent=1) + "\n")
@@ -102,6 +137,8 @@ def main() -> None:
     parser.add_argument("--prior")
     parser.add_argument("--target")
     parser.add_argument("--dataset", help="a dataset.toml that does not lie beside the manifest")
+    parser.add_argument("--validation-folds", type=int, nargs="+", default=[1])
+    parser.add_argument("--test-folds", type=int, nargs="+", default=[0])
     parser.add_argument("--work", required=True, help="a folder for explanations")
     parser.add_argument("--n", type=int, default=300, help="phantoms in each part")
     parser.add_argument("--masks", type=int, default=1000, help="of RISE")

@@ -3,7 +3,7 @@
     python bench/real_sets.py OUT
 
 writes OUT/cxr (NIH and Kermany, pneumonia or not), OUT/cxr_masks (opacities with masks, for measuring only) and OUT/ct
-(sarcoma or not, Hounsfield units). Images are copied, never changed; patients and folds stay as their sources have them.
+(sarcoma or not, Hounsfield units). Images are copied, never changed; patients and folds are their sources'.
 """
 
 import csv

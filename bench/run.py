@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -52,7 +53,7 @@ def explainers(kind: str) -> None:
 
 def command() -> None:
     """Seconds until the help is there."""
-    call = [sys.executable, "-m", "counterscan.cli", "--help"]
+    call = [str(Path(sys.executable).with_name("counterscan")), "--help"]
     show("counterscan --help", 1 / rate(1, lambda: subprocess.run(call, capture_output=True, check=True)), "s")
 
 

@@ -52,7 +52,7 @@ def test_explain_writes_a_page_and_says_who_was_there_already(place):
     answer = counterscan("explain", "in", *WORDS, "--out", "answer")
     assert answer.exit_code == 0, answer.output
     assert "3 images done: answer/index.html" in answer.stdout
-    assert "1 were there already and keep their picture: 0" in answer.stdout
+    assert "1 was there already and keeps its picture: 0" in answer.stdout
     assert (place / "answer" / "index.html").exists()
     assert (place / "answer" / "cases" / "1" / "figure.png").exists()
     assert json.loads((place / "answer" / "run.json").read_text())["explainer"].startswith("RISE(masks=16")
@@ -71,6 +71,16 @@ def test_a_bad_image_among_good_ones_is_listed_and_the_code_is_3(place):
     assert "3 images done" in answer.stdout
     assert "1 failed" in answer.stderr
     assert "bad.dcm is not a DICOM" in answer.stderr
+
+
+def test_when_all_images_are_bad_it_is_a_users_error(place):
+    (place / "text.dcm").write_text("this is no image")
+    answer = counterscan("explain", "text.dcm", *WORDS, "--out", "answer")
+    assert answer.exit_code == 1
+    assert answer.stderr.splitlines()[-1].startswith("error: ")
+    assert "text.dcm is not a DICOM" in answer.stderr
+    assert (place / "answer" / "failed.csv").exists()
+    assert counterscan("explain", "in/1.png", *WORDS, "--out", "answer").exit_code == 0
 
 
 def test_segment_needs_to_know_what_a_mask_is(place):

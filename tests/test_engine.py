@@ -190,6 +190,7 @@ def test_a_classifier_that_never_answers_stops_the_job_at_once(folder, tmp_path)
     with pytest.raises(ClassifierError, match="broken answered NaN"):
         run(job(folder, tmp_path / "out", classifier=Broken()))
     assert sum(asked) <= 2 * 3
+    assert run(job(folder, tmp_path / "out")).found == 6, "what never began is no job that another one must respect"
 
 
 def test_another_job_in_the_same_folder_is_refused(folder, tmp_path):

@@ -290,12 +290,13 @@ def _run(job: "Job", dry_run: bool) -> None:
 def _summary(job: "Job", outcome: "Outcome") -> str:
     asked = len(outcome.rows) - len(outcome.already)
     where = job.out / ("masks" if job.masks_only else "index.html")
-    lines = [f"{len(outcome.rows)} images done: {where}"]
+    lines = [f"{len(outcome.rows)} image{'s' * (len(outcome.rows) != 1)} done: {where}"]
     if asked and outcome.rows[0]["found"] != "":
         lines.append(f"{outcome.found} of {asked} reached {job.target.describe(job.classifier.card)}")
     if outcome.already:
         names = ", ".join(outcome.already[:SHOWN]) + (", ..." if len(outcome.already) > SHOWN else "")
-        lines.append(f"{len(outcome.already)} were there already and keep their picture: {names}")
+        verb = "was there already and keeps its" if len(outcome.already) == 1 else "were there already and keep their"
+        lines.append(f"{len(outcome.already)} {verb} picture: {names}")
     return "\n".join(lines)
 
 

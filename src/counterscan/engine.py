@@ -19,7 +19,7 @@ from counterscan.data.files import write_whole
 from counterscan.data.manifest import Case, Manifest
 from counterscan.data.scans import Scan
 from counterscan.data.window import Window
-from counterscan.errors import CounterscanError, NeedsGradients, TargetError
+from counterscan.errors import CounterscanError, NeedsGradients, ScanError, TargetError
 from counterscan.explainers.base import Explainer
 from counterscan.metrics.masks import MaskRule
 from counterscan.outputs import CaseFolders, MaskFiles, write_table
@@ -119,7 +119,7 @@ class Item:
 def run(job: Job) -> Outcome:
     """Explain what is not yet explained, then write cases.csv, failed.csv and, for `explain`, the page index.html.
 
-    Raises CounterscanError where the folder holds another job, or where the first batch fails as a whole.
+    Raises CounterscanError where the folder holds another job, or where every image fails.
     """
     claim(job.out, job.describe())
     output = (MaskFiles if job.masks_only else CaseFolders)(job.out)
@@ -133,6 +133,11 @@ def run(job: Job) -> Outcome:
     outcome = Outcome(rows, list(failed.values()))
     write_table(job.out / "cases.csv", rows)
     write_table(job.out / "failed.csv", [dict(zip(("path", "name", "error"), f, strict=True)) for f in outcome.failed])
+    if not rows:
+        _, _, first = outcome.failed[0]
+        raise ScanError(
+            first + (f" (all {len(failed)} images failed, see {job.out / 'failed.csv'})" * (len(failed) > 1))
+        )
     if not job.masks_only:
         from counterscan.report import write_page
 
@@ -141,13 +146,16 @@ def run(job: Job) -> Outcome:
 
 
 def claim(out: Path, facts: dict[str, Any]) -> None:
-    """Write run.json into `out`, or refuse a folder that holds something else; a job that goes on finds its own."""
+    """Write run.json into `out`, or refuse a folder that holds something else; a job that goes on finds its own.
+
+    A job that never finished a case (its first words were wrong) holds nothing.
+    """
     path = out / "run.json"
     if path.exists():
         before = json.loads(path.read_text())
         free = {"command", "version", "cases"}
         other = [name for name, value in facts.items() if name not in free and before.get(name) != value]
-        if other:
+        if other and any(not case.name.startswith(".") for case in out.glob("cases/*")):
             raise CounterscanError(
                 f"{out} holds another job ({other[0]} was {before.get(other[0])}, now {facts[other[0]]}); "
                 "give another --out, or delete that folder"

@@ -233,7 +233,7 @@ def _method(run: Run, explanation: Explanation, name: str, shown: int) -> dict[s
     method: dict[str, Any] = {
         "label": run.label,
         "state": _state(explanation),
-        "mask": _overlay(mask[0], pictures.outline, pictures.PREDICTED),
+        "mask": _overlay(mask[0], _line, pictures.PREDICTED),
         "scores": told,
         "change": change,
         "sort": {**sort, **told},
@@ -285,7 +285,7 @@ def _overlays(truth: Tensor | None, shown: int) -> dict[str, str | None]:
     mask = truth[shown] > 0
     return {
         "truth": _overlay(mask, pictures.tint, pictures.TRUE),
-        "truth_line": _overlay(mask, pictures.outline, pictures.TRUE),
+        "truth_line": _overlay(mask, _line, pictures.TRUE),
     }
 
 
@@ -295,6 +295,10 @@ def _overlay(mask: Tensor, draw: Callable, colour: tuple[int, int, int]) -> str 
         return None
     factor = max(1, round(SIDE / max(mask.shape[-2:])))
     return _embedded(draw(mask, (mask.shape[-1] * factor, mask.shape[-2] * factor), colour), "PNG")
+
+
+def _line(mask: Tensor, size: tuple[int, int], colour: tuple[int, int, int]) -> Image.Image:
+    return pictures.outline(mask, size, colour, width=3)  # pages show it smaller than it is drawn
 
 
 def _embedded(picture: Image.Image, form: str = "WEBP") -> str:

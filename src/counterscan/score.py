@@ -16,7 +16,7 @@ from counterscan.core import Classifier, Explanation
 from counterscan.data.files import write_whole
 from counterscan.data.manifest import Case, Manifest, find_cases
 from counterscan.errors import CounterscanError, ManifestError
-from counterscan.metrics.calibration import LEVELS, SHARES, Calibration, iou_curve, search
+from counterscan.metrics.calibration import HEALTHY_LIMIT, LEVELS, SHARES, Calibration, iou_curve, search
 from counterscan.metrics.intervals import Estimate, bootstrap, paired
 from counterscan.metrics.masks import MaskRule
 from counterscan.metrics.truth import Truth, read_truth
@@ -25,7 +25,6 @@ from counterscan.pictures import grey
 from counterscan.registry import METRICS
 
 ENOUGH = 2000  # images that a mask rule is chosen on; of more, every so manieth is taken
-HEALTHY_LIMIT = 0.05
 
 
 @dataclass

@@ -94,9 +94,12 @@ def test_a_killed_run_goes_on_and_ends_the_same(kind, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_phantoms(kind, 10, tmp_path / "killed", size=64)
     assert not (tmp_path / "killed" / "labels.csv").exists()
-    monkeypatch.setattr(
-        archive, "draw", lambda kind, index, **rest: (drawn.append(index), real(kind, index, **rest))[1]
-    )
+
+    def watched(kind, index, **rest):
+        drawn.append(index)
+        return real(kind, index, **rest)
+
+    monkeypatch.setattr(archive, "draw", watched)
     told = []
     killed = write_phantoms(kind, 10, tmp_path / "killed", size=64, progress=told.append)
     assert drawn == [0, 4, 5, 6, 7, 8, 9]  # the first is drawn to check the arguments

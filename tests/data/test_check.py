@@ -45,9 +45,8 @@ def test_every_fault_is_found_and_nothing_else(faulty, workers):
     assert len(summary.unreadable) == 1
     assert "e.png" in summary.unreadable[0]
     assert [fault.split(":")[0] for fault in summary.masks] == ["b", "c", "d", "f"]
-    for words, fault in zip(
-        ("shows no disease", "is empty", "does not fit", "does not exist"), summary.masks, strict=True
-    ):
+    expected = ("shows no disease", "is empty", "does not fit", "does not exist")
+    for words, fault in zip(expected, summary.masks, strict=True):
         assert words in fault
     assert seen == [1, 2, 3, 4, 5, 6]
 

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterscan.data.names import safe_names
@@ -12,6 +12,7 @@ def test_equal_stems_take_their_folders_along():
     assert safe_names(["a/1.png", "b/1.png"]) == ["a_1.png", "b_1.png"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=30), max_size=20))
 def test_names_are_unique_and_safe_for_any_paths(paths):
     names = safe_names(paths)

@@ -54,7 +54,7 @@ def test_dicom_values_masks_and_results_lie_where_the_source_lies(path, tmp_path
 
 
 @pytest.mark.parametrize("tilted", [False, True])
-@pytest.mark.parametrize("path", [path for path in NATIVE.glob("ct_nifti/*.nii.gz")], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(NATIVE.glob("ct_nifti/*.nii.gz")), ids=lambda path: path.name)
 def test_nifti_values_masks_and_results_lie_where_the_source_lies(path, tmp_path, tilted):
     if tilted:  # the files lie straight: turn the patient, not the voxels
         source = nibabel.load(path)

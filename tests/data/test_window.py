@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterscan.data.window import Window, range_window
@@ -11,6 +11,7 @@ low = st.floats(-2000, 2000)
 width = st.floats(1, 5000)
 
 
+@settings(deadline=None)
 @given(low, width, st.lists(st.floats(-4000, 4000, width=32), min_size=1, max_size=20))
 def test_the_inverse_gives_the_pixels_back(low, width, values):
     window = Window(low, low + width, "HU")
@@ -32,6 +33,7 @@ def test_tensors_go_through_like_arrays():
     assert window.from_unit(torch.tensor([-1.0, 1.0])).tolist() == [0, 10]
 
 
+@settings(deadline=None)
 @given(low, width, st.lists(st.floats(-4000, 4000, width=32), min_size=1, max_size=20))
 def test_no_change_leaves_every_bit_also_outside_the_window(low, width, values):
     pixels = np.array(values, np.float32)

@@ -1,9 +1,12 @@
 """Every network of ours takes what its docstring says."""
 
+import importlib.util
+
 import pytest
 import torch
 
-from counterscan.nets import OURS, build
+from counterscan.errors import MissingExtra
+from counterscan.nets import MONAI, OURS, build
 from counterscan.nets.blocks import ConditionedBlock
 
 
@@ -50,3 +53,13 @@ def test_results_do_not_depend_on_the_batch():
         images = torch.randn(4, 1, 64, 64)
         torch.testing.assert_close(net(images)[:1], net(images[:1]), atol=1e-4, rtol=1e-4)
     assert set(OURS) >= {"resnet", "convnext", "unet", "discriminator"}
+
+
+@pytest.mark.parametrize("name", sorted(MONAI))
+def test_monais_networks_come_by_name(name):
+    settings = {"channels": 1, "outputs": 3}
+    if importlib.util.find_spec("monai") is None:
+        with pytest.raises(MissingExtra, match=r"counterscan\[monai\]"):
+            build(name, settings)
+    else:
+        assert build(name, settings).eval()(torch.randn(2, 1, 64, 64)).shape == (2, 3)

@@ -8,12 +8,11 @@ from torch import Tensor, nn
 
 from counterscan.core import Card, Classifier, Target
 from counterscan.data.batches import Images
-from counterscan.metrics.calibration import search
+from counterscan.metrics.calibration import HEALTHY_LIMIT, search
 from counterscan.metrics.masks import MaskRule, smooth
 from counterscan.pictures import contact_sheet, grey
 from counterscan.priors.editor import BATCH, InpaintingEditor
 
-HEALTHY_LIMIT = 0.05  # share of the healthy images that may get a mask
 SHOWN = 8  # abnormal images in a preview
 MOST = 600  # validation images looked at while training
 
@@ -55,7 +54,7 @@ class Selection:
         if any(case.mask_path for case in self.images.manifest.cases):
             chosen = torch.cat([self.abnormal, self.healthy]).sort().values
             heat = torch.cat([self._heat(*pair) for pair in self._edited(network, chosen)])
-            found = search(heat, self.images.masks(chosen), HEALTHY_LIMIT)
+            found = search(heat, self.images.masks(chosen))
             figures = {"validation_iou": found.iou, "validation_healthy_mask_share": found.healthy_mask_share}
             return card.model_copy(update={"mask_rule": found.rule.to_dict(), "metrics": figures})
         heat = torch.cat([self._heat(*pair) for pair in self._edited(network, self.healthy)])

@@ -52,7 +52,8 @@ def test_a_classifier_says_what_it_is(classifier):
 def test_an_editor_explains_what_it_was_trained_for(editor, classifier):
     card = load_card(editor)
     assert card.kind == "editor"
-    assert MaskRule.from_dict(card.mask_rule).threshold > 0
+    assert MaskRule.from_dict(card.mask_rule)(torch.rand(2, 1, 64, 64)).shape == (2, 1, 64, 64)
+    assert card.mask_rule
     explainer = build_explainer("inpainting", prior=str(editor))
     model = load_classifier(str(classifier))
     answer = explainer(model, torch.rand(2, 1, 64, 64), Target.parse("effusion=0", model.card))

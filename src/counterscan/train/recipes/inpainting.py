@@ -45,7 +45,7 @@ class Weights:
     closeness: float = 0.3
     variation: float = 0.1
     restoration: float = 10.0
-    transplant: float = 10.0
+    spoilt: float = 1.0
 
 
 @RECIPES.register("inpainting")
@@ -73,7 +73,7 @@ class InpaintingRecipe:
     closeness: float = Weights.closeness
     variation: float = Weights.variation
     restoration: float = Weights.restoration
-    transplant: float = Weights.transplant
+    spoilt: float = Weights.spoilt
 
     def train(
         self,
@@ -106,6 +106,7 @@ class InpaintingRecipe:
                 classifier,
                 sampler,
                 selection,
+                self.steps,
                 self._weights(),
                 self.batch,
                 self.rate,
@@ -153,6 +154,7 @@ class InpaintingTask:
     classifier: Classifier
     sampler: Sampler
     selection: Selection
+    steps: int
     weights: Weights = field(default_factory=Weights)
     batch: int = 8
     rate: float = 4e-4
@@ -171,7 +173,10 @@ class InpaintingTask:
         counterfactual = self._edit(abnormal, condition)
         spoilt, where = self._spoil(healthy, abnormal, counterfactual.detach(), step)
         restored = self._edit(spoilt, condition)
-        losses = self._losses(abnormal, counterfactual, healthy, restored, where, condition)
+        # What is spoilt counts more at first, so that it is found at all; then less and less, so that the median which
+        # L1 asks for is a change only where one is more likely than not.
+        eagerness = max(0.1, 1 - 1.5 * step / self.steps)
+        losses = self._losses(abnormal, counterfactual, healthy, restored, where, condition, eagerness)
         total = torch.stack(list(losses.values())).sum()
         self.optimisers["generator"].zero_grad(set_to_none=True)
         total.backward()
@@ -182,7 +187,7 @@ class InpaintingTask:
             values["discriminator"] = self._discriminate(healthy, counterfactual.detach(), condition)
         return values
 
-    def _losses(self, abnormal, counterfactual, healthy, restored, where, condition) -> dict[str, Tensor]:
+    def _losses(self, abnormal, counterfactual, healthy, restored, where, condition, eagerness) -> dict[str, Tensor]:
         w = self.weights
         change = (counterfactual - abnormal) / 2
         error = (restored - healthy).abs() / 2
@@ -191,7 +196,7 @@ class InpaintingTask:
             "closeness": w.closeness * change.abs().mean(),
             "variation": w.variation * _variation(change),
             "kept": w.restoration * error.mean(),
-            "restored": w.restoration * 0.1 * (error * where).sum() / where.sum().clamp_min(1),
+            "restored": w.spoilt * eagerness * (error * where).sum() / where.sum().clamp_min(1),
         }
         if w.adversarial:
             for p in self.discriminator.parameters():
