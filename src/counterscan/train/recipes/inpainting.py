@@ -33,16 +33,19 @@ from counterscan.train.selection import Selection
 from counterscan.weights.store import save_weights
 
 VALIDATIONS = 10  # while training
-FIRST_TRANSPLANT = 200  # the step from which on the generator's own changes are worth moving
+# Healthy anatomy first: a generator that must flip the classifier before it can restore anything finds the classifier's
+# blind spots instead (it drew white discs into both kidneys), and stays with them. Shares of the training:
+RESTORING_ONLY = 0.1
+FLIPPING_IN_FULL = 0.3
 
 
 @dataclass(frozen=True)
 class Weights:
     """Weights of the loss terms; images are in [-1, 1] and every term is a mean over the pixels it is about."""
 
-    adversarial: float = 0.1
-    flipping: float = 0.2
-    closeness: float = 0.3
+    adversarial: float = 0.3
+    flipping: float = 0.15
+    closeness: float = 0.5
     variation: float = 0.1
     restoration: float = 10.0
     spoilt: float = 1.0
@@ -173,10 +176,7 @@ class InpaintingTask:
         counterfactual = self._edit(abnormal, condition)
         spoilt, where = self._spoil(healthy, abnormal, counterfactual.detach(), step)
         restored = self._edit(spoilt, condition)
-        # What is spoilt counts more at first, so that it is found at all; then less and less, so that the median which
-        # L1 asks for is a change only where one is more likely than not.
-        eagerness = max(0.1, 1 - 1.5 * step / self.steps)
-        losses = self._losses(abnormal, counterfactual, healthy, restored, where, condition, eagerness)
+        losses = self._losses(abnormal, counterfactual, healthy, restored, where, condition, step / self.steps)
         total = torch.stack(list(losses.values())).sum()
         self.optimisers["generator"].zero_grad(set_to_none=True)
         total.backward()
@@ -187,12 +187,16 @@ class InpaintingTask:
             values["discriminator"] = self._discriminate(healthy, counterfactual.detach(), condition)
         return values
 
-    def _losses(self, abnormal, counterfactual, healthy, restored, where, condition, eagerness) -> dict[str, Tensor]:
+    def _losses(self, abnormal, counterfactual, healthy, restored, where, condition, progress) -> dict[str, Tensor]:
         w = self.weights
+        # What is spoilt counts more at first, so that it is found at all; then less and less, so that the median which
+        # L1 asks for is a change only where one is more likely than not.
+        eagerness = max(0.1, 1 - 1.5 * progress)
+        ramp = min(max((progress - RESTORING_ONLY) / (FLIPPING_IN_FULL - RESTORING_ONLY), 0.0), 1.0)
         change = (counterfactual - abnormal) / 2
         error = (restored - healthy).abs() / 2
         losses = {
-            "flip": w.flipping * self._flip(counterfactual, condition),
+            "flip": w.flipping * ramp * self._flip(counterfactual, condition),
             "closeness": w.closeness * change.abs().mean(),
             "variation": w.variation * _variation(change),
             "kept": w.restoration * error.mean(),
@@ -227,7 +231,7 @@ class InpaintingTask:
         more = blobs(len(healthy), size) * (torch.rand(len(healthy), 1, 1, 1) < 0.3)
         spoilt = corrupt(corrupt(healthy, shape), more)
         where = torch.maximum(shape, more)
-        if step >= FIRST_TRANSPLANT:
+        if step >= RESTORING_ONLY * self.steps:
             moved, moved_where = transplant(donors, undone, healthy)
             use = torch.rand(len(healthy), 1, 1, 1) < 0.4
             spoilt, where = torch.where(use, moved, spoilt), torch.where(use, moved_where, where)
