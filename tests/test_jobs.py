@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from counterscan import jobs
-from counterscan.core import Card
+from counterscan.core import Card, Target
 from counterscan.data.window import Window
 from counterscan.errors import CounterscanError, ScanError, UnknownName, WeightsError
 from counterscan.explainers.inpainting import Inpainting
@@ -59,11 +59,13 @@ def test_the_prior_of_a_shipped_classifier_is_the_one_beside_it(monkeypatch):
 
 
 def test_a_prior_of_other_classes_or_another_window_is_refused():
-    jobs.check_fit(editor(), CARD)
-    with pytest.raises(WeightsError, match="trained for the classes cyst, tumour"):
-        jobs.check_fit(editor(classes=("cyst", "tumour")), CARD)
+    target = Target(((0, 0.0),))
+    jobs.check_fit(editor(), CARD, target)
+    jobs.check_fit(editor(classes=("cyst", "tumour")), CARD, target)  # they meet by name
+    with pytest.raises(WeightsError, match="trained for the classes cyst, which have no 'tumour'"):
+        jobs.check_fit(editor(classes=("cyst",)), CARD, target)
     with pytest.raises(WeightsError, match="window"):
-        jobs.check_fit(editor(window=(-100, 100, "HU")), CARD)
+        jobs.check_fit(editor(window=(-100, 100, "HU")), CARD, target)
 
 
 def test_the_mask_rule_is_asked_for_or_read_or_the_priors(tmp_path):

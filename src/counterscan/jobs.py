@@ -44,7 +44,8 @@ def prepare(
     asked = load_classifier(classifier, card)
     prior = prior or default_prior(method, classifier)
     explainer = build_explainer(method, prior=prior or None, **dict(parse_setting(text) for text in settings))
-    check_fit(explainer, asked.card)
+    wanted = Target.parse(target, asked.card)
+    check_fit(explainer, asked.card, wanted)
     manifest = open_inputs(inputs, dataset)
     manifest = manifest.select(split=split or None, folds=folds or None, where=where or None)
     chosen = choose_rule(explainer, threshold, rule)
@@ -66,7 +67,7 @@ def prepare(
         manifest=manifest,
         classifier=asked,
         explainer=explainer,
-        target=Target.parse(target, asked.card),
+        target=wanted,
         out=out,
         judge=load_classifier(judge) if judge else None,
         window=parse_window(window) if window else None,
@@ -118,13 +119,14 @@ def default_prior(method: str, classifier: str) -> str:
     )
 
 
-def check_fit(explainer: Explainer, card: Card) -> None:
-    """Refuse a prior whose classes or window are not the classifier's: its target would mean something else."""
+def check_fit(explainer: Explainer, card: Card, target: Target) -> None:
+    """Refuse a prior that does not know a class asked for, or that sees another window than the classifier."""
+    asked = [card.classes[index] for index, _ in target.wanted]
     for prior in (value.card for value in vars(explainer).values() if hasattr(value, "card")):
-        if prior.classes != card.classes:
+        if unknown := [name for name in asked if name not in prior.classes]:
             raise WeightsError(
-                f"{prior.name} was trained for the classes {', '.join(prior.classes)}, but {card.name} answers "
-                f"{', '.join(card.classes)}; give a --prior that was trained with this classifier"
+                f"{prior.name} was trained for the classes {', '.join(prior.classes)}, which have no {unknown[0]!r}; "
+                "give a --prior that was trained with this classifier"
             )
         if prior.window and card.window and prior.window != card.window:
             raise WeightsError(

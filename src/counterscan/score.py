@@ -14,7 +14,7 @@ import torch
 
 from counterscan.core import Classifier, Explanation
 from counterscan.data.files import write_whole
-from counterscan.data.manifest import Case, Manifest, find_cases
+from counterscan.data.manifest import Case, Manifest, find_cases, read_manifest
 from counterscan.errors import CounterscanError, ManifestError
 from counterscan.metrics.calibration import HEALTHY_LIMIT, LEVELS, SHARES, Calibration, iou_curve, search
 from counterscan.metrics.intervals import Estimate, bootstrap, paired
@@ -216,7 +216,7 @@ def own_manifest(run: dict[str, Any]) -> Manifest | None:
     path = Path(run.get("manifest") or "")
     if not run.get("manifest") or not path.exists():
         return None
-    manifest = find_cases(path)
+    manifest = read_manifest(path, run["dataset"]) if run.get("dataset") else find_cases(path)
     return manifest if manifest.classes else None
 
 

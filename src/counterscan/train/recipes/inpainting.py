@@ -32,7 +32,7 @@ from counterscan.train.sampler import Sampler
 from counterscan.train.selection import Selection
 from counterscan.weights.store import save_weights
 
-VALIDATIONS = 10  # while training
+VALIDATIONS = 20  # while training
 # Healthy anatomy first: a generator that must flip the classifier before it can restore anything finds the classifier's
 # blind spots instead (it drew white discs into both kidneys), and stays with them. Shares of the training:
 RESTORING_ONLY = 0.1
@@ -48,7 +48,7 @@ class Weights:
     closeness: float = 0.5
     variation: float = 0.1
     restoration: float = 10.0
-    spoilt: float = 1.0
+    spoilt: float = 3.0
 
 
 @RECIPES.register("inpainting")
@@ -189,9 +189,9 @@ class InpaintingTask:
 
     def _losses(self, abnormal, counterfactual, healthy, restored, where, condition, progress) -> dict[str, Tensor]:
         w = self.weights
-        # What is spoilt counts more at first, so that it is found at all; then less and less, so that the median which
-        # L1 asks for is a change only where one is more likely than not.
-        eagerness = max(0.1, 1 - 1.5 * progress)
+        # L1 asks for the median: a change where one is likelier than the ratio of the weights. At first that is nearly
+        # everywhere, so that what is spoilt is found at all; at last only where a change is more likely than not.
+        eager, strict = max(0.1, 1 - 1.5 * progress), min(1.0, 0.2 + 2 * progress)
         ramp = min(max((progress - RESTORING_ONLY) / (FLIPPING_IN_FULL - RESTORING_ONLY), 0.0), 1.0)
         change = (counterfactual - abnormal) / 2
         error = (restored - healthy).abs() / 2
@@ -199,15 +199,15 @@ class InpaintingTask:
             "flip": w.flipping * ramp * self._flip(counterfactual, condition),
             "closeness": w.closeness * change.abs().mean(),
             "variation": w.variation * _variation(change),
-            "kept": w.restoration * error.mean(),
-            "restored": w.spoilt * eagerness * (error * where).sum() / where.sum().clamp_min(1),
+            "kept": w.restoration * strict * error.mean(),
+            "restored": w.spoilt * eager * (error * where).sum() / where.sum().clamp_min(1),
         }
         if w.adversarial:
             for p in self.discriminator.parameters():
                 p.requires_grad_(False)
             with torch.autocast("cpu", torch.bfloat16):
                 losses["adversarial"] = (
-                    -w.adversarial * self.discriminator(channels_last(counterfactual), condition).float().mean()
+                    -w.adversarial * ramp * self.discriminator(channels_last(counterfactual), condition).float().mean()
                 )
             for p in self.discriminator.parameters():
                 p.requires_grad_(True)
