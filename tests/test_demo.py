@@ -11,6 +11,7 @@ from counterscan.core import Card
 from counterscan.data.phantoms.base import module
 from counterscan.errors import WeightsError
 from counterscan.nets import build
+from counterscan.registry import RECIPES
 from counterscan.weights.store import save_weights
 
 
@@ -46,17 +47,14 @@ def test_the_demo_writes_one_page_and_prints_a_table(tmp_path, untrained, monkey
 def test_training_skips_what_is_trained(tmp_path, monkeypatch):
     trained = []
 
-    class Recipe:
-        def __init__(self, **settings):
-            self.settings = settings
-
-        def train(self, manifest, out, **rest):
-            trained.append((Path(out).name, rest["resume"]))
-            out.mkdir()
-            (out / "card.json").write_text("{}")
+    def train(recipe, manifest, out, **rest):
+        trained.append((Path(out).name, rest["resume"]))
+        out.mkdir()
+        (out / "card.json").write_text("{}")
 
     monkeypatch.setattr(demo, "TRAINING", 2)
-    monkeypatch.setattr(demo, "RECIPES", {"classifier": Recipe, "inpainting": Recipe})
+    for name in ("classifier", "inpainting"):
+        monkeypatch.setattr(RECIPES[name], "train", train)
     models = demo.trained("chest", tmp_path / "trained", say=lambda line: None)
     assert trained == [("classifier", True), ("judge", True), ("inpainting", True)]
     assert Path(models.prior) == tmp_path / "trained" / "inpainting"

@@ -25,9 +25,9 @@ from counterscan.registry import RECIPES, shipped_weights
 from counterscan.report import write_page
 from counterscan.score import score
 
-METHODS: dict[str, dict[str, Any]] = {"inpainting": {}, "layer-cam": {}, "grad-cam": {}, "rise": {"masks": 64}}
+METHODS: dict[str, dict[str, Any]] = {"inpainting": {}, "layer-cam": {}, "grad-cam": {}, "rise": {"masks": 64, "bfloat16": True}}
 COLUMNS = ("flip_rate", "judge_flip_rate", "iou", "healthy_mask_share", "twin_ratio", "seconds")
-TRAINING = 3000  # phantoms of each kind that --train learns from
+TRAINING = 6000  # phantoms of each kind that --train learns from
 BATCH = 8
 
 
@@ -73,9 +73,9 @@ def trained(kind: str, folder: Path, say: Callable[[str], None]) -> Models:
     archive = write_phantoms(kind, TRAINING, folder / "phantoms", seed=1, workers=os.cpu_count() or 1)
     models = Models(*(str(folder / name) for name in ("classifier", "judge", "inpainting")))
     recipes = {
-        models.classifier: RECIPES["classifier"](share="first"),
-        models.judge: RECIPES["classifier"](network="convnext", share="second", seed=1),
-        models.prior: RECIPES["inpainting"](classifier=models.classifier, judge=models.judge),
+        models.classifier: RECIPES["classifier"](share="first", steps=2000),
+        models.judge: RECIPES["classifier"](network="convnext", share="second", steps=1500, rate=1e-3, seed=1),
+        models.prior: RECIPES["inpainting"](classifier=models.classifier, steps=2000),
     }
     for target, recipe in recipes.items():
         if not (Path(target) / "card.json").exists():
