@@ -25,7 +25,12 @@ from counterscan.registry import RECIPES, shipped_weights
 from counterscan.report import write_page
 from counterscan.score import score
 
-METHODS: dict[str, dict[str, Any]] = {"inpainting": {}, "layer-cam": {}, "grad-cam": {}, "rise": {"masks": 64, "bfloat16": True}}
+METHODS: dict[str, dict[str, Any]] = {
+    "inpainting": {},
+    "layer-cam": {},
+    "grad-cam": {},
+    "rise": {"masks": 64, "bfloat16": True},
+}
 COLUMNS = ("flip_rate", "judge_flip_rate", "iou", "healthy_mask_share", "twin_ratio", "seconds")
 TRAINING = 6000  # phantoms of each kind that --train learns from
 BATCH = 8

@@ -2,12 +2,12 @@
 
 import torch
 
-from counterscan.train.corruption import blobs, corrupt, transplant
+from counterscan.train.corruption import anywhere, blobs, corrupt, transplant, where_it_looks
 
 
 def test_blobs_are_soft_shapes_of_bounded_size():
     torch.manual_seed(0)
-    shape = blobs(64, (64, 64))
+    shape = blobs(anywhere(64), (64, 64))
     assert shape.shape == (64, 1, 64, 64)
     assert shape.min() >= 0
     assert shape.max() <= 1
@@ -45,3 +45,14 @@ def test_transplant_moves_what_was_undone():
     assert changed.flatten(1).any(1).all()
     assert (where[changed] > 0).all()
     assert changed.float().mean() < 0.15
+
+
+def test_places_are_drawn_where_the_classifier_looks():
+    torch.manual_seed(0)
+    saliency = torch.zeros(200, 1, 64, 64)
+    saliency[:, :, 40:44, 8:12] = 1
+    place = where_it_looks(saliency)
+    assert place[:, 0].sub(0.3).abs().max() < 0.3
+    assert place[:, 1].add(0.7).abs().max() < 0.3
+    shape = blobs(place, (64, 64))
+    assert shape[..., 40:44, 8:12].mean() > 0.5

@@ -9,10 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def blobs(count: int, size: tuple[int, int], *, smallest: float = 0.03, largest: float = 0.22) -> Tensor:
-    """Random soft-edged lobulated shapes `(count, 1, h, w)` in [0, 1], radii as shares of the image's edge."""
+def blobs(centre: Tensor, size: tuple[int, int], *, smallest: float = 0.03, largest: float = 0.22) -> Tensor:
+    """Random soft-edged lobulated shapes `(count, 1, h, w)` in [0, 1] around `centre` `(count, 2)`, (y, x) in [-1, 1].
+
+    Radii are shares of the image's edge.
+    """
     y, x = _grid(size)
-    centre = torch.rand(count, 2, 1, 1) * 1.5 - 0.75
+    count, centre = len(centre), centre[..., None, None]
     radius = 2 * smallest * (largest / smallest) ** torch.rand(count, 1, 1)
     dy, dx = y - centre[:, 0], x - centre[:, 1]
     angle = torch.atan2(dy, dx)
@@ -26,6 +29,20 @@ def blobs(count: int, size: tuple[int, int], *, smallest: float = 0.03, largest:
         )
     edge = 0.05 + 0.6 * torch.rand(count, 1, 1) ** 2
     return torch.clamp((1 - distance) / edge + 0.5, 0, 1).unsqueeze(1)
+
+
+def anywhere(count: int) -> Tensor:
+    """Places `(count, 2)` drawn evenly, away from the image's border."""
+    return torch.rand(count, 2) * 1.5 - 0.75
+
+
+def where_it_looks(saliency: Tensor) -> Tensor:
+    """One place `(b, 2)` for each map `(b, 1, h, w)` that is not negative, in proportion to its smoothed square."""
+    h, w = saliency.shape[2:]
+    level = F.avg_pool2d(saliency.square(), 9, 1, 4).flatten(1)
+    chosen = torch.multinomial(level + 1e-12, 1)[:, 0]
+    place = torch.stack([(chosen // w + 0.5) / h, (chosen % w + 0.5) / w], 1)
+    return place * 2 - 1
 
 
 def corrupt(images: Tensor, shape: Tensor) -> Tensor:

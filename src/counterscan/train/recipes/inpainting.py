@@ -25,7 +25,7 @@ from counterscan.nets import build
 from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.priors.editor import inpaint
 from counterscan.registry import RECIPES
-from counterscan.train.corruption import blobs, corrupt, transplant
+from counterscan.train.corruption import anywhere, blobs, corrupt, transplant, where_it_looks
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
 from counterscan.train.sampler import Sampler
@@ -174,7 +174,7 @@ class InpaintingTask:
         """Update the generator once, then the discriminator once."""
         abnormal, healthy, condition = self.sampler(self.batch)
         counterfactual = self._edit(abnormal, condition)
-        spoilt, where = self._spoil(healthy, abnormal, counterfactual.detach(), step)
+        spoilt, where = self._spoil(healthy, condition, abnormal, counterfactual.detach(), step)
         restored = self._edit(spoilt, condition)
         losses = self._losses(abnormal, counterfactual, healthy, restored, where, condition, step / self.steps)
         total = torch.stack(list(losses.values())).sum()
@@ -225,10 +225,21 @@ class InpaintingTask:
         with torch.autocast("cpu", torch.bfloat16):
             return inpaint(self.generator, images, condition)
 
-    def _spoil(self, healthy: Tensor, donors: Tensor, undone: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def _places(self, healthy: Tensor, condition: Tensor) -> Tensor:
+        """Where to spoil: half of the time where the classifier looks for the findings, else anywhere."""
+        images = healthy.detach().requires_grad_(True)
+        with torch.autocast("cpu", torch.bfloat16):
+            log_odds = self.classifier(images)
+        (gradient,) = torch.autograd.grad((log_odds * condition).sum(), images)
+        looked_at = where_it_looks(gradient.abs().mean(1, keepdim=True))
+        return torch.where(torch.rand(len(healthy), 1) < 0.5, looked_at, anywhere(len(healthy)))
+
+    def _spoil(
+        self, healthy: Tensor, condition: Tensor, donors: Tensor, undone: Tensor, step: int
+    ) -> tuple[Tensor, Tensor]:
         size = (healthy.shape[2], healthy.shape[3])
-        shape = blobs(len(healthy), size)
-        more = blobs(len(healthy), size) * (torch.rand(len(healthy), 1, 1, 1) < 0.3)
+        shape = blobs(self._places(healthy, condition), size)
+        more = blobs(anywhere(len(healthy)), size) * (torch.rand(len(healthy), 1, 1, 1) < 0.3)
         spoilt = corrupt(corrupt(healthy, shape), more)
         where = torch.maximum(shape, more)
         if step >= RESTORING_ONLY * self.steps:
