@@ -22,6 +22,7 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/write_cli.py
+	$(BIN)/python docs/write_results.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_docs.py $(ARGS)
 
 bench: $(READY)

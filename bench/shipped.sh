@@ -22,7 +22,7 @@ chest() {
   counterscan phantoms chest --n 10000 --seed 8 --out "$work/chest-8"
   train classifier chest/classifier chest-7 --set steps=1600 --set rate=0.002 --set seed=1
   train classifier chest/judge chest-8 --set network=convnext --set steps=1100 --set rate=0.001 --set seed=2
-  train inpainting chest/inpainting chest-7 --classifier "$work/chest/classifier" --set steps=2600 --set seed=1
+  train inpainting chest/inpainting chest-7 --classifier "$work/chest/classifier" --set steps=2600 --set seed=1 --set guided=false
 }
 
 for kind in ${2:-abdomen chest}; do "$kind"; done

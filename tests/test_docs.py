@@ -32,11 +32,12 @@ def test_a_command_has_help_and_is_used_in_a_page_that_people_wrote(name):
     assert any(f"counterscan {name}" in text for text in written)
 
 
-def test_the_command_reference_is_up_to_date():
-    spec = importlib.util.spec_from_file_location("write_cli", ROOT / "docs" / "write_cli.py")
-    write_cli = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(write_cli)
-    assert write_cli.page() == (ROOT / "docs" / "cli.md").read_text(), "run: make docs"
+@pytest.mark.parametrize(("script", "page"), [("write_cli", "cli.md"), ("write_results", "results.md")])
+def test_a_generated_page_is_up_to_date(script, page):
+    spec = importlib.util.spec_from_file_location(script, ROOT / "docs" / f"{script}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.page() == (ROOT / "docs" / page).read_text(), "run: make docs"
 
 
 @pytest.mark.parametrize("name", list(EXPLAINERS))

@@ -63,3 +63,19 @@ def test_monais_networks_come_by_name(name):
             build(name, settings)
     else:
         assert build(name, settings).eval()(torch.randn(2, 1, 64, 64)).shape == (2, 3)
+
+
+def test_a_guide_is_seen_and_stays_as_it_was():
+    torch.manual_seed(0)
+    net = build("unet", {"guide": {"channels": 1, "outputs": 2}})
+    torch.nn.init.normal_(net.head.weight, std=0.1)
+    images, condition = torch.randn(2, 1, 64, 64), torch.ones(2, 1)
+    before = {name: value.clone() for name, value in net.guide.state_dict().items()}
+    net.train()
+    first = net(images, condition)
+    first.square().mean().backward()
+    assert all(torch.equal(value, before[name]) for name, value in net.guide.state_dict().items())
+    assert all(p.grad is None for p in net.guide.parameters())
+    assert all(adapter.weight.grad.abs().sum() > 0 for adapter in net.adapters)
+    torch.nn.init.normal_(net.guide.stem.weight)
+    assert not torch.allclose(net(images, condition), first)

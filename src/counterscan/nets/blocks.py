@@ -40,6 +40,11 @@ class ConditionedBlock(nn.Module):
 Module = TypeVar("Module", bound=nn.Module)
 
 
+def freeze(module: Module) -> Module:
+    """The module in evaluation mode, with parameters that ask for no gradient."""
+    return module.eval().requires_grad_(False)
+
+
 def fast_layout(module: Module) -> Module:
     """The module with its weights in channels-last memory order, which two-dimensional networks are fastest in."""
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

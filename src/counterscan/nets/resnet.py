@@ -21,6 +21,7 @@ class ResNet(nn.Module):
         dropout: float = 0.1,
     ):
         super().__init__()
+        self.widths = tuple(widths)
         self.stem = conv(channels * 4, widths[0])
         self.stages = nn.ModuleList()
         inner = widths[0]
@@ -32,11 +33,17 @@ class ResNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * inner, outputs)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What each stage sees: stage i `(b, widths[i], h / (2 * 2**i), w / (2 * 2**i))`."""
         x = self.stem(F.pixel_unshuffle(images, 2))
+        seen = []
         for stage in self.stages:
             x = stage(x)
-        x = F.relu(self.norm(x))
+            seen.append(x)
+        return seen
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.features(images)[-1]))
         # a mean alone drowns a lesion of a few pixels, a maximum alone has no gradient for the rest
         pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
         return self.head(self.dropout(pooled))

@@ -14,7 +14,7 @@ from torch import nn
 from counterscan.core import Card
 from counterscan.errors import WeightsError, did_you_mean
 from counterscan.nets import build
-from counterscan.nets.blocks import fast_layout
+from counterscan.nets.blocks import fast_layout, freeze
 from counterscan.registry import SHIPPED, shipped_weights
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
@@ -58,7 +58,7 @@ def load_weights(name: str | Path, kind: str | None = None) -> tuple[nn.Module, 
         module.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not fit the network {card.network!r} of its card: {_line(error)}") from None
-    return fast_layout(module).eval().requires_grad_(False), card
+    return freeze(fast_layout(module)), card
 
 
 def load_card(folder: Path) -> Card:

@@ -11,7 +11,7 @@ from counterscan.errors import CounterscanError, ManifestError
 from counterscan.explainers.build import build_explainer
 from counterscan.metrics.masks import MaskRule
 from counterscan.registry import RECIPES
-from counterscan.weights.store import load_card
+from counterscan.weights.store import load_card, load_weights
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,12 @@ def test_an_editor_explains_what_it_was_trained_for(editor, classifier):
     answer = explainer(model, torch.rand(2, 1, 64, 64), Target.parse("effusion=0", model.card))
     assert answer.counterfactual.shape == (2, 1, 64, 64)
     assert list(editor.glob("previews/*.png"))
+
+
+def test_the_classifiers_own_features_are_built_in(editor, classifier):
+    guide = load_weights(editor)[0].guide.state_dict()
+    for name, value in load_weights(classifier)[0].state_dict().items():
+        torch.testing.assert_close(guide[name], value, atol=1e-3, rtol=1e-2)
 
 
 def test_it_resumes_to_the_same_weights(archive, classifier, tmp_path):

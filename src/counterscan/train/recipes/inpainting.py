@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterscan.classifiers.load import load_classifier
+from counterscan.classifiers.torch import torch_classifier
 from counterscan.core import Card, Classifier
 from counterscan.data.batches import open_images
 from counterscan.data.manifest import Manifest
@@ -57,7 +58,8 @@ class InpaintingRecipe:
     """Trains an editor that removes `findings` (comma-separated; every class that is a disease, if not given).
 
     `classifier` is the frozen one to be explained: a shipped name or a folder. The other settings: `steps` of `batch`
-    abnormal and `batch` healthy images, `augmented` for scarce images, `flip` where left and right are alike, `fold`
+    abnormal and `batch` healthy images, `guided` to build the classifier's own features in (where it is a network
+    `resnet` of ours), `augmented` for scarce images, `flip` where left and right are alike, `fold`
     for manifests with folds, and the weights of the loss terms.
     """
 
@@ -67,6 +69,7 @@ class InpaintingRecipe:
     steps: int = 4000
     batch: int = 8
     rate: float = 6e-4
+    guided: bool = True
     augmented: bool = False
     flip: bool = False
     fold: int = 0
@@ -103,8 +106,12 @@ class InpaintingRecipe:
         sampler = Sampler(images["train"], findings, augmented=self.augmented, flip=self.flip)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
+            generator = fast_layout(build("unet", card.settings))
+            if "guide" in card.settings:
+                known = torch_classifier(classifier).module.state_dict()
+                generator.load_state_dict({f"guide.{name}": value for name, value in known.items()}, strict=False)
             task = InpaintingTask(
-                fast_layout(build("unet", card.settings)),
+                generator,
                 build("discriminator", {"channels": card.shape[0], "conditions": len(card.classes)}),
                 classifier,
                 sampler,
@@ -141,6 +148,7 @@ class InpaintingRecipe:
                 "channels": classifier.shape[0],
                 "outputs": classifier.shape[0],
                 "conditions": len(classifier.classes),
+                **({"guide": classifier.settings} if self.guided and classifier.network == "resnet" else {}),
             },
             command=command,
             licence=manifest.licence,
@@ -166,7 +174,7 @@ class InpaintingTask:
     def __post_init__(self) -> None:
         self.modules = {"generator": self.generator, "discriminator": self.discriminator}
         self.optimisers = {
-            "generator": torch.optim.AdamW(self.generator.parameters(), self.rate, (0.5, 0.99), weight_decay=0.01),
+            "generator": torch.optim.AdamW(learning(self.generator), self.rate, (0.5, 0.99), weight_decay=0.01),
             "discriminator": torch.optim.AdamW(self.discriminator.parameters(), self.rate, (0.5, 0.99)),
         }
 
@@ -180,7 +188,7 @@ class InpaintingTask:
         total = torch.stack(list(losses.values())).sum()
         self.optimisers["generator"].zero_grad(set_to_none=True)
         total.backward()
-        nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(learning(self.generator), 1.0)
         self.optimisers["generator"].step()
         values = {name: float(value.detach()) for name, value in losses.items()}
         if self.weights.adversarial:
@@ -269,3 +277,8 @@ class InpaintingTask:
 def _variation(change: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring pixels of the change."""
     return (change[..., 1:] - change[..., :-1]).abs().mean() + (change[:, :, 1:] - change[:, :, :-1]).abs().mean()
+
+
+def learning(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are trained: not those of a frozen guide."""
+    return [p for p in module.parameters() if p.requires_grad]
