@@ -1,0 +1,70 @@
+"""What is shipped loads, is small, says where it comes from, and does on fresh phantoms what it promises."""
+
+import numpy as np
+import pytest
+import torch
+
+from counterscan.classifiers.load import load_classifier
+from counterscan.core import Target
+from counterscan.data.phantoms.base import module, stream
+from counterscan.data.window import Window
+from counterscan.explainers.build import build_explainer
+from counterscan.metrics.discrimination import auc
+from counterscan.registry import SHIPPED, shipped_weights
+from counterscan.weights.store import WEIGHTS, load_weights
+
+N = 60
+CLASSIFIERS = [name for name in shipped_weights() if name.endswith(("/classifier", "/judge"))]
+EDITORS = [name for name in shipped_weights() if name.endswith("/inpainting")]
+
+
+def phantoms(kind, seed):
+    """Images `(N, 1, 128, 128)`, twins, and labels by name."""
+    drawn = list(stream(kind, N, seed=seed))
+    window = Window(*module(kind).WINDOW)
+    images, twins = (
+        torch.from_numpy(window.to_unit(np.stack(pixels))).float()[:, None]
+        for pixels in ([p.image for p in drawn], [p.twin for p in drawn])
+    )
+    return images, twins, {name: np.array([p.labels[name] for p in drawn]) for name in module(kind).CLASSES}
+
+
+def test_weights_are_small():
+    sizes = {name: (SHIPPED / name / WEIGHTS).stat().st_size for name in shipped_weights()}
+    assert all(size <= 10_000_000 for size in sizes.values()), sizes
+    assert sum(sizes.values()) <= 60_000_000
+
+
+@pytest.mark.parametrize("name", shipped_weights())
+def test_weights_say_where_they_come_from(name):
+    _, card = load_weights(name)
+    assert card.name == name
+    assert card.command.startswith("bash bench/shipped.sh")
+    assert card.licence
+    assert card.metrics
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_classifier_tells_disease_from_health(name):
+    kind = name.partition("/")[0]
+    images, _, labels = phantoms(kind, seed=901)
+    answers = load_classifier(name)(images).detach().numpy()
+    areas = [auc(labels[c], answers[:, i], draws=1).value for i, c in enumerate(module(kind).CLASSES)]
+    assert np.mean(areas) > 0.9
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_an_editor_flips_the_classifier_and_comes_nearer_to_the_twin(name):
+    kind = name.partition("/")[0]
+    images, twins, labels = phantoms(kind, seed=902)
+    classifier = load_classifier(f"{kind}/classifier")
+    disease = [c for c in module(kind).CLASSES if c not in module(kind).CONFOUNDERS]
+    target = Target.parse(",".join(f"{c}=0" for c in disease), classifier.card)
+    answer = build_explainer("inpainting", prior=name)(classifier, images, target)
+    attempted = ~target.reached(answer.before)
+    assert answer.found[attempted].float().mean() >= 0.9
+    sick = torch.from_numpy(np.any([labels[c] for c in disease], axis=0))
+    change = answer.heatmap.mean((1, 2, 3))
+    assert change[~sick].mean() < 0.4 * change[sick].mean()
+    before, after = ((x - twins).abs().mean((1, 2, 3))[sick] for x in (images, answer.counterfactual))
+    assert (after < before).float().mean() > 0.6
