@@ -38,8 +38,8 @@ VALIDATIONS = 20  # while training
 # blind spots instead (it drew white discs into both kidneys), and stays with them. Shares of the training:
 RESTORING_ONLY = 0.1
 FLIPPING_IN_FULL = 0.3
-# Later it weighs less and less: by then it is known where to change, and what is left to flip a classifier that looks for
-# tumours is to paint kidneys brighter than they are, away from the true anatomy.
+# Later it weighs less: by then it is known where to change, and what is left to flip a classifier of renal tumours
+# is to paint kidneys brighter than they are, away from the true anatomy.
 FLIPPING_EASES = 0.45
 EASED = 0.2
 
