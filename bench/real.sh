@@ -10,7 +10,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 train() { # name, settings of the data set
   local name=$1; shift
   counterscan train classifier --data "$work/$name" --out "$work/$name-classifier" --set steps=700 "$@" --resume
-  counterscan train classifier --data "$work/$name" --out "$work/$name-judge" --set network=convnext --set seed=1 \
+  counterscan train classifier --data "$work/$name" --out "$work/$name-judge" --set network=vgg --set seed=1 \
     --set steps=700 --set rate=0.001 "$@" --resume
   counterscan train inpainting --data "$work/$name" --classifier "$work/$name-classifier" --out "$work/$name-inpainting" \
     --set steps=1500 --set augmented=true "$@" --resume

@@ -13,15 +13,15 @@ abdomen() {
   counterscan phantoms abdomen --n 16000 --seed 7 --out "$work/abdomen-7"
   counterscan phantoms abdomen --n 10000 --seed 8 --out "$work/abdomen-8"
   train classifier abdomen/classifier abdomen-7 --set steps=3000 --set rate=0.002 --set seed=1
-  train classifier abdomen/judge abdomen-8 --set network=convnext --set steps=1800 --set rate=0.001 --set seed=2
-  train inpainting abdomen/inpainting abdomen-7 --classifier "$work/abdomen/classifier" --set steps=2600 --set seed=1
+  train classifier abdomen/judge abdomen-8 --set network=vgg --set steps=2000 --set rate=0.002 --set seed=2
+  train inpainting abdomen/inpainting abdomen-7 --classifier "$work/abdomen/classifier" --set steps=2200 --set seed=1 --set flipping=0.08
 }
 
 chest() {
   counterscan phantoms chest --n 16000 --seed 7 --out "$work/chest-7"
   counterscan phantoms chest --n 10000 --seed 8 --out "$work/chest-8"
   train classifier chest/classifier chest-7 --set steps=1600 --set rate=0.002 --set seed=1
-  train classifier chest/judge chest-8 --set network=convnext --set steps=1100 --set rate=0.001 --set seed=2
+  train classifier chest/judge chest-8 --set network=vgg --set steps=1200 --set rate=0.002 --set seed=2
   train inpainting chest/inpainting chest-7 --classifier "$work/chest/classifier" --set steps=2600 --set seed=1 --set guided=false
 }
 

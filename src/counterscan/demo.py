@@ -79,7 +79,7 @@ def trained(kind: str, folder: Path, say: Callable[[str], None]) -> Models:
     models = Models(*(str(folder / name) for name in ("classifier", "judge", "inpainting")))
     recipes = {
         models.classifier: RECIPES["classifier"](share="first", steps=2000),
-        models.judge: RECIPES["classifier"](network="convnext", share="second", steps=1500, rate=1e-3, seed=1),
+        models.judge: RECIPES["classifier"](network="vgg", share="second", steps=1500, seed=1),
         models.prior: RECIPES["inpainting"](classifier=models.classifier, steps=2000),
     }
     for target, recipe in recipes.items():

@@ -10,7 +10,7 @@ from counterscan.errors import MissingExtra, WeightsError, did_you_mean
 
 OURS = {
     "resnet": "counterscan.nets.resnet:ResNet",
-    "convnext": "counterscan.nets.convnext:ConvNeXt",
+    "vgg": "counterscan.nets.vgg:VGG",
     "unet": "counterscan.nets.unet:UNet",
     "discriminator": "counterscan.nets.discriminator:Discriminator",
 }

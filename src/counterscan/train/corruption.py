@@ -63,20 +63,16 @@ def corrupt(images: Tensor, shape: Tensor) -> Tensor:
 
 
 def transplant(donors: Tensor, restored: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Move what `restored` undid of `donors` onto healthy `images`; returns the spoilt images and where they are.
+    """Paste what `restored` changed of `donors` onto healthy `images`; returns the spoilt images and where they are.
 
-    Half of the time the difference is added (the host keeps its own noise), half of the time it replaces.
+    The donor's own pixels are pasted, not the difference: what a generator that is still wrong takes away is no lesion,
+    and to learn from it would confirm the error; where it looks is right much sooner.
     """
-    b = len(images)
-    difference = donors - restored
-    where = F.avg_pool2d(difference.abs().mean(1, keepdim=True), 5, 1, 2)
+    where = F.avg_pool2d((donors - restored).abs().mean(1, keepdim=True), 5, 1, 2)
     where = (where / where.amax((2, 3), keepdim=True).clamp_min(0.05) * 3 - 0.6).clamp(0, 1)
     shift = (int(torch.randint(-6, 7, ())), int(torch.randint(-6, 7, ())))
-    difference, where, donors = (x.roll(shift, (2, 3)) for x in (difference * where, where, donors))
-    replaced = images + where * (donors - images)
-    added = images + difference
-    chosen = torch.where(torch.rand(b, 1, 1, 1) < 0.5, added, replaced)
-    return chosen.clamp(-1, 1), where
+    where, donors = where.roll(shift, (2, 3)), donors.roll(shift, (2, 3))
+    return images + where * (donors - images), where
 
 
 def _grid(size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ VALIDATIONS = 10  # while training
 class ClassifierRecipe:
     """Cross-entropy (binary per class, or softmax where a case has one class), AdamW, augmentation, moving average.
 
-    `network` is `resnet`, `convnext`, or with the extra [monai] `densenet121`, `resnet18`, `resnet50`. `share` and
+    `network` is `resnet`, `vgg`, or with the extra [monai] `densenet121`, `resnet18`, `resnet50`. `share` and
     `seed` choose which part of the training cases is used, so that a judge can be trained on other ones:
     `first` half, `second` half, or `all`.
     """

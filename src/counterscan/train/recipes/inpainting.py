@@ -41,6 +41,7 @@ FLIPPING_IN_FULL = 0.3
 # Later it weighs less: by then it is known where to change, and what is left to flip a classifier of renal tumours
 # is to paint kidneys brighter than they are, away from the true anatomy.
 FLIPPING_EASES = 0.45
+TRANSPLANTED = 0.6  # share of the healthy images that are spoilt by a transplant, once there are any
 EASED = 0.2
 
 
@@ -257,7 +258,7 @@ class InpaintingTask:
         where = torch.maximum(shape, more)
         if step >= RESTORING_ONLY * self.steps:
             moved, moved_where = transplant(donors, undone, healthy)
-            use = torch.rand(len(healthy), 1, 1, 1) < 0.4
+            use = torch.rand(len(healthy), 1, 1, 1) < TRANSPLANTED
             spoilt, where = torch.where(use, moved, spoilt), torch.where(use, moved_where, where)
         keep = torch.rand(len(healthy), 1, 1, 1) < 0.3
         return torch.where(keep, healthy, spoilt), torch.where(keep, 0.0, where)
