@@ -9,6 +9,7 @@ goes on where it was. `folds` explains some folds to choose rules and layers on,
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from counterscan.metrics.calibration import search
 from counterscan.metrics.validity import attempted
 from counterscan.score import compare
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(os.path.relpath(Path(__file__).parents[1] / "results"))  # commands are kept as one would type them
 TARGETS = {"abdomen": "tumour=0", "chest": "normal"}
 SEEDS = {"validation": 20261, "test": 20262}
 LAYER_IMAGES = 160  # validation images that a layer is chosen on

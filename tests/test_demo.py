@@ -33,7 +33,7 @@ def untrained(tmp_path):
 
 def test_the_demo_writes_one_page_and_prints_a_table(tmp_path, untrained, monkeypatch):
     monkeypatch.setattr(demo, "KINDS", ("abdomen",))
-    monkeypatch.setattr(demo, "shipped", lambda kind: untrained)
+    monkeypatch.setattr(demo, "shipped", lambda say: {"abdomen": untrained})
     monkeypatch.setattr(demo, "METHODS", {"inpainting": {}, "layer-cam": {}, "rise": {"masks": 4}})
     answer = demo.run_demo(tmp_path / "out", n=3, say=lambda line: None)
     assert answer.splitlines()[0].split()[0] == "abdomen"
@@ -65,4 +65,13 @@ def test_training_skips_what_is_trained(tmp_path, monkeypatch):
 def test_without_shipped_weights_the_demo_says_how_to_train(monkeypatch):
     monkeypatch.setattr(demo, "shipped_weights", lambda: ())
     with pytest.raises(WeightsError, match="demo --train"):
-        demo.shipped("chest")
+        demo.shipped(print)
+
+
+def test_a_kind_without_all_its_weights_is_named_and_left_out(monkeypatch):
+    monkeypatch.setattr(demo, "shipped_weights", lambda: ("chest/classifier", "chest/judge", "chest/inpainting"))
+    said = []
+    assert list(demo.shipped(said.append)) == ["chest"]
+    assert said == [
+        "abdomen: no weights abdomen/classifier, abdomen/judge, abdomen/inpainting are shipped; --train trains them"
+    ]

@@ -53,9 +53,9 @@ def run_demo(
     `train` first trains everything into `out/trained`; what is trained already is used. Raises WeightsError where
     nothing is shipped and nothing is to be trained.
     """
-    models = {kind: trained(kind, out / "trained" / kind, say) if train else shipped(kind) for kind in KINDS}
+    models = {kind: trained(kind, out / "trained" / kind, say) for kind in KINDS} if train else shipped(say)
     folders, tables = [], []
-    for kind in KINDS:
+    for kind in models:
         say(f"{kind}: explaining {n} phantoms by {', '.join(METHODS)}")
         results = explain_all(kind, models[kind], out / kind, n, seed)
         folders += [out / kind / name for name in METHODS]
@@ -64,13 +64,19 @@ def run_demo(
     return "\n".join([*tables, f"the page: {page}"])
 
 
-def shipped(kind: str) -> Models:
-    """The weights that come with the library."""
-    models = Models(f"{kind}/classifier", f"{kind}/judge", f"{kind}/inpainting")
-    missing = [name for name in vars(models).values() if name not in shipped_weights()]
-    if missing:
-        raise WeightsError(f"no weights {missing[0]} are shipped; train them: counterscan demo --train")
-    return models
+def shipped(say: Callable[[str], None]) -> dict[str, Models]:
+    """The weights that come with the library, by kind of phantom; a kind that lacks some is named and left out."""
+    found = {}
+    for kind in KINDS:
+        models = Models(f"{kind}/classifier", f"{kind}/judge", f"{kind}/inpainting")
+        missing = [name for name in vars(models).values() if name not in shipped_weights()]
+        if missing:
+            say(f"{kind}: no weights {', '.join(missing)} are shipped; --train trains them")
+        else:
+            found[kind] = models
+    if not found:
+        raise WeightsError("no weights for the demo are shipped; train them: counterscan demo --train")
+    return found
 
 
 def trained(kind: str, folder: Path, say: Callable[[str], None]) -> Models:

@@ -33,16 +33,15 @@ from counterscan.train.sampler import Sampler
 from counterscan.train.selection import Selection
 from counterscan.weights.store import save_weights
 
-VALIDATIONS = 20  # while training
+VALIDATIONS = 10  # while training
 # Healthy anatomy first: a generator that must flip the classifier before it can restore anything finds the classifier's
-# blind spots instead (it drew white discs into both kidneys), and stays with them. Shares of the training:
-RESTORING_ONLY = 0.1
-FLIPPING_IN_FULL = 0.3
-# Later it weighs less: by then it is known where to change, and what is left to flip a classifier of renal tumours
-# is to paint kidneys brighter than they are, away from the true anatomy.
-FLIPPING_EASES = 0.45
+# blind spots instead (it drew white discs into both kidneys), and stays with them. A step that only restores costs less
+# than half of one that does everything, too.
+RESTORING_ONLY = 0.6  # share of the steps
+# Of the other steps: the flip is in full from the first share on, and weighs less from the second one on. By then it is
+# known where to change, and what is left to flip a classifier of renal tumours is to paint kidneys too bright.
+FLIPPING_IN_FULL, FLIPPING_EASES, EASED = 0.2, 0.5, 0.2
 TRANSPLANTED = 0.6  # share of the healthy images that are spoilt by a transplant, once there are any
-EASED = 0.2
 
 
 @dataclass(frozen=True)
@@ -184,37 +183,57 @@ class InpaintingTask:
         }
 
     def step(self, step: int) -> Mapping[str, float]:
-        """Update the generator once, then the discriminator once."""
+        """Restore; later also flip the abnormal, and then update the discriminator."""
+        progress = step / self.steps
+        if progress < RESTORING_ONLY:
+            return self._restore(progress)
         abnormal, healthy, condition = self.sampler(self.batch)
         counterfactual = self._edit(abnormal, condition)
-        spoilt, where = self._spoil(healthy, condition, abnormal, counterfactual.detach(), step)
-        restored = self._edit(spoilt, condition)
-        losses = self._losses(abnormal, counterfactual, healthy, restored, where, condition, step / self.steps)
-        total = torch.stack(list(losses.values())).sum()
-        self.optimisers["generator"].zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(learning(self.generator), 1.0)
-        self.optimisers["generator"].step()
-        values = {name: float(value.detach()) for name, value in losses.items()}
+        spoilt, where = self._spoil(healthy, condition)
+        moved, moved_where = transplant(abnormal, counterfactual.detach(), healthy)
+        use = torch.rand(len(healthy), 1, 1, 1) < TRANSPLANTED
+        spoilt, where = torch.where(use, moved, spoilt), torch.where(use, moved_where, where)
+        flipping = (progress - RESTORING_ONLY) / (1 - RESTORING_ONLY)
+        losses = {
+            **self._flip_losses(abnormal, counterfactual, condition, flipping),
+            **self._restore_losses(healthy, spoilt, where, condition, progress),
+        }
+        values = self._update(losses)
         if self.weights.adversarial:
             values["discriminator"] = self._discriminate(healthy, counterfactual.detach(), condition)
         return values
 
-    def _losses(self, abnormal, counterfactual, healthy, restored, where, condition, progress) -> dict[str, Tensor]:
-        w = self.weights
+    def _restore(self, progress: float) -> Mapping[str, float]:
+        _, healthy, condition = self.sampler(2 * self.batch)
+        spoilt, where = self._spoil(healthy, condition)
+        return self._update(self._restore_losses(healthy, spoilt, where, condition, progress))
+
+    def _update(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        self.optimisers["generator"].zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        nn.utils.clip_grad_norm_(learning(self.generator), 1.0)
+        self.optimisers["generator"].step()
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def _restore_losses(self, healthy, spoilt, where, condition, progress: float) -> dict[str, Tensor]:
         # L1 asks for the median: a change where one is likelier than the ratio of the weights. At first that is nearly
         # everywhere, so that what is spoilt is found at all; at last only where a change is more likely than not.
-        eager, strict = max(0.1, 1 - 1.5 * progress), min(1.0, 0.2 + 2 * progress)
-        ramp = min(max((progress - RESTORING_ONLY) / (FLIPPING_IN_FULL - RESTORING_ONLY), 0.0), 1.0)
+        eager, strict = max(0.1, 1 - progress), min(1.0, 0.2 + 1.6 * progress)
+        error = (self._edit(spoilt, condition) - healthy).abs() / 2
+        return {
+            "kept": self.weights.restoration * strict * error.mean(),
+            "restored": self.weights.spoilt * eager * (error * where).sum() / where.sum().clamp_min(1),
+        }
+
+    def _flip_losses(self, abnormal, counterfactual, condition, progress: float) -> dict[str, Tensor]:
+        w = self.weights
+        ramp = min(progress / FLIPPING_IN_FULL, 1.0)
         ease = min(1.0, max(EASED, 1 - 5 * (progress - FLIPPING_EASES)))
         change = (counterfactual - abnormal) / 2
-        error = (restored - healthy).abs() / 2
         losses = {
             "flip": w.flipping * ramp * ease * self._flip(counterfactual, condition),
             "closeness": w.closeness * change.abs().mean(),
             "variation": w.variation * _variation(change),
-            "kept": w.restoration * strict * error.mean(),
-            "restored": w.spoilt * eager * (error * where).sum() / where.sum().clamp_min(1),
         }
         if w.adversarial:
             for p in self.discriminator.parameters():
@@ -240,26 +259,21 @@ class InpaintingTask:
             return inpaint(self.generator, images, condition)
 
     def _places(self, healthy: Tensor, condition: Tensor) -> Tensor:
-        """Where to spoil: half of the time where the classifier looks for the findings, else anywhere."""
-        images = healthy.detach().requires_grad_(True)
+        """Where to spoil: one half of the images where the classifier looks for the findings, the other anywhere."""
+        half = len(healthy) // 2
+        images = healthy[:half].detach().requires_grad_(True)
         with torch.autocast("cpu", torch.bfloat16):
             log_odds = self.classifier(images)
-        (gradient,) = torch.autograd.grad((log_odds * condition).sum(), images)
+        (gradient,) = torch.autograd.grad((log_odds * condition[:half]).sum(), images)
         looked_at = where_it_looks(gradient.abs().mean(1, keepdim=True))
-        return torch.where(torch.rand(len(healthy), 1) < 0.5, looked_at, anywhere(len(healthy)))
+        return torch.cat([looked_at, anywhere(len(healthy) - half)])
 
-    def _spoil(
-        self, healthy: Tensor, condition: Tensor, donors: Tensor, undone: Tensor, step: int
-    ) -> tuple[Tensor, Tensor]:
+    def _spoil(self, healthy: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         size = (healthy.shape[2], healthy.shape[3])
         shape = blobs(self._places(healthy, condition), size)
         more = blobs(anywhere(len(healthy)), size) * (torch.rand(len(healthy), 1, 1, 1) < 0.3)
         spoilt = corrupt(corrupt(healthy, shape), more)
         where = torch.maximum(shape, more)
-        if step >= RESTORING_ONLY * self.steps:
-            moved, moved_where = transplant(donors, undone, healthy)
-            use = torch.rand(len(healthy), 1, 1, 1) < TRANSPLANTED
-            spoilt, where = torch.where(use, moved, spoilt), torch.where(use, moved_where, where)
         keep = torch.rand(len(healthy), 1, 1, 1) < 0.3
         return torch.where(keep, healthy, spoilt), torch.where(keep, 0.0, where)
 
