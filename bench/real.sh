@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Train and measure on real images: `COUNTERSCAN_REAL_DATA=... bash bench/real.sh WORK`. Nothing from WORK may be shared.
+# Train and measure on real images, from the root of the checkout: `COUNTERSCAN_REAL_DATA=... bash bench/real.sh WORK`.
+# Nothing from WORK may be shared.
 # Folds 2 to 4 train, fold 1 selects and chooses mask rules, fold 0 is measured on. The 31 images of cxr_masks train
 # nothing; folds 1 and 2 choose rules, the others are measured on. A run that was stopped goes on where it was.
 set -euo pipefail
@@ -9,11 +10,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 train() { # name, settings of the data set
   local name=$1; shift
-  counterscan train classifier --data "$work/$name" --out "$work/$name-classifier" --set steps=700 "$@" --resume
+  counterscan train classifier --data "$work/$name" --out "$work/$name-classifier" --set steps=500 "$@" --resume
   counterscan train classifier --data "$work/$name" --out "$work/$name-judge" --set network=vgg --set seed=1 \
-    --set steps=700 --set rate=0.001 "$@" --resume
+    --set steps=500 "$@" --resume
   counterscan train inpainting --data "$work/$name" --classifier "$work/$name-classifier" --out "$work/$name-inpainting" \
-    --set steps=1500 --set augmented=true "$@" --resume
+    --set steps=1200 --set augmented=true "$@" --resume
 }
 
 models() { # name: the words that name its models
@@ -23,15 +24,15 @@ models() { # name: the words that name its models
 ct() {
   train ct --set flip=true
   python "$here/comparison.py" folds "$work/ct" --name ct_sarcoma $(models ct) --target tumour=0 \
-    --work "$work/measured/ct" --masks 400
+    --work "$work/measured/ct" --masks 300
 }
 
 cxr() {
   train cxr
   counterscan explain "$work/cxr" --fold 0 $(models cxr) --target normal --with inpainting --out "$work/measured/cxr"
-  counterscan score "$work/measured/cxr" --judge "$work/cxr-judge" --json "$here/../results/cxr_pneumonia-inpainting.json"
+  counterscan score "$work/measured/cxr" --judge "$work/cxr-judge" --json results/cxr_pneumonia-inpainting.json
   python "$here/comparison.py" folds "$work/cxr_masks" --name cxr_lesion_masks $(models cxr) --target normal \
-    --work "$work/measured/cxr_masks" --masks 400 --validation-folds 1 2 --test-folds 0 3 4
+    --work "$work/measured/cxr_masks" --masks 300 --validation-folds 1 2 --test-folds 0 3 4
 }
 
 for one in ${2:-ct cxr}; do "$one"; done
