@@ -1,6 +1,7 @@
 """The command: thin skins over one library call each. Heavy imports happen inside the commands, never here."""
 
 import functools
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -150,6 +151,8 @@ def phantoms(
 
     Masks, labels and the healthy twins come with them.
     """
+    # processes whose BLAS has several threads each wait for one another; numpy reads this when it is first imported
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from counterscan.data.archive import write_phantoms
     from counterscan.progress import progress
 
