@@ -8,7 +8,7 @@ import pytest
 from typer.main import get_command
 
 from counterscan.cli import app
-from counterscan.registry import EXPLAINERS, METRICS, RECIPES, shipped_weights
+from counterscan.registry import EXPLAINERS, METRICS, RECIPES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -79,7 +79,6 @@ def python_blocks(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", TEXT[page], re.S)
 
 
-@pytest.mark.skipif("chest/inpainting" not in shipped_weights(), reason="the README uses shipped weights")
 def test_the_readme_runs(tmp_path, monkeypatch):
     from counterscan.data.archive import write_phantoms
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from counterscan.classifiers.torch import TorchClassifier, candidate_layers, find_layer, forward_with_layer
+from counterscan.classifiers.torch import TorchClassifier, candidate_layers, find_layer, forward_with_layers
 from counterscan.classifiers.wrappers import BlackBox, Counting, Fitted
 from counterscan.core import Card
 from counterscan.errors import ClassifierError, NeedsGradients
@@ -72,7 +72,7 @@ def test_the_user_s_module_is_left_as_it_was():
     classifier = TorchClassifier(module, card())
     images = IMAGES.clone().requires_grad_()
     classifier(images).sum().backward()
-    forward_with_layer(classifier, IMAGES, "5")[1].sum().backward()
+    forward_with_layers(classifier, IMAGES, ["5"])[1].sum().backward()
 
     assert fired, "the user's own hook still runs"
     assert images.grad is not None
@@ -162,18 +162,18 @@ def test_mistyped_layers_are_answered_with_the_nearest():
     with pytest.raises(ClassifierError, match=r"has no layer 'layer1.2'; did you mean 'layer1.[01]'"):
         find_layer(TorchClassifier(SmallResNet(), card()), "layer1.2")
     with pytest.raises(ClassifierError, match="has no map"):
-        forward_with_layer(TorchClassifier(SmallResNet(), card()), IMAGES, "head")
+        forward_with_layers(TorchClassifier(SmallResNet(), card()), IMAGES, ["head"])
 
 
 def test_a_network_without_maps_says_so():
     flat = TorchClassifier(nn.Sequential(nn.Flatten(), nn.Linear(1024, 2)), card())
     with pytest.raises(ClassifierError, match="no layer with a spatial map; use one that needs none: rise"):
-        forward_with_layer(flat, IMAGES)
+        forward_with_layers(flat, IMAGES, [""])
 
 
 def test_layers_of_black_boxes_are_refused():
     hidden = Counting(BlackBox(TorchClassifier(network(), card())))
-    for ask in (candidate_layers, find_layer, lambda it: forward_with_layer(it, IMAGES)):
+    for ask in (candidate_layers, find_layer, lambda it: forward_with_layers(it, IMAGES, [""])):
         with pytest.raises(NeedsGradients, match="toy is a black box"):
             ask(hidden)
 
@@ -184,7 +184,7 @@ def test_the_activation_and_the_answer_hang_together(mode, frozen):
     module = network().eval().requires_grad_(not frozen)
     classifier = Counting(TorchClassifier(module, card()))
     with mode():
-        activation, log_odds = forward_with_layer(classifier, IMAGES.clone(), "5")
+        (activation,), log_odds = forward_with_layers(classifier, IMAGES.clone(), ["5"])
     torch.testing.assert_close(activation.detach(), module[:6](IMAGES).detach())
     torch.testing.assert_close(log_odds.detach(), module(IMAGES).detach())
     (gradient,) = torch.autograd.grad(log_odds[:, 1].sum(), activation)

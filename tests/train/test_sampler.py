@@ -26,7 +26,7 @@ def test_every_draw_is_what_it_says():
     torch.manual_seed(0)
     sampler = Sampler(Store(LABELS), [0, 1])
     for _ in range(50):
-        abnormal, healthy, condition = sampler(8)
+        abnormal, healthy, condition = sampler(8, 6)
         asked = condition[0].bool()
         assert (abnormal[:, asked, 0, 0] == 1).any(1).all()
         assert (healthy[:, asked, 0, 0] == 0).all()
@@ -36,14 +36,14 @@ def test_every_draw_is_what_it_says():
 def test_a_rare_finding_is_seen_as_often_as_a_common_one():
     torch.manual_seed(0)
     sampler = Sampler(Store([[1.0, 0.0]] * 98 + [[0.0, 1.0], [0.0, 0.0]]), [0, 1])
-    shown = torch.cat([sampler(16)[0] for _ in range(40)])
+    shown = torch.cat([sampler(16, 1)[0] for _ in range(40)])
     assert 0.35 < float((shown[:, 1, 0, 0] == 1).float().mean()) < 0.65
 
 
 def test_a_confounder_is_not_asked_away():
     torch.manual_seed(0)
     sampler = Sampler(Store(LABELS), [0])
-    assert all(sampler(4)[2][:, 1].sum() == 0 for _ in range(20))
+    assert all(sampler(4, 4)[2][:, 1].sum() == 0 for _ in range(20))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Any torch module as a classifier, and the way to the activations inside it that class activation maps need."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -119,29 +119,34 @@ def find_layer(classifier: Classifier, layer: str = "") -> str:
     return fitting[-1]
 
 
-def forward_with_layer(classifier: Classifier, images: Tensor, layer: str = "") -> tuple[Tensor, Tensor]:
-    """The activation `(b, channels, *spatial)` of `layer` and the log-odds `(b, k)` that were computed from it.
+def forward_with_layers(classifier: Classifier, images: Tensor, layers: Sequence[str]) -> tuple[list[Tensor], Tensor]:
+    """The activations `(b, channels, *spatial)` of `layers` and the log-odds `(b, k)` that were computed from them.
 
-    The activation is a leaf of the graph: `torch.autograd.grad(some log-odds, activation)` reaches it and nothing
-    before it, so that the layers below cost no memory. Wrappers around the classifier stay in force (queries are
-    counted, sizes fitted). It works with frozen parameters and inside a caller's `no_grad`. Raises NeedsGradients for
-    a black box and ClassifierError for a layer without a map.
+    The first layer that runs is a leaf of the graph: `torch.autograd.grad(some log-odds, activations)` reaches it and
+    nothing before it, so that the layers below cost no memory. Wrappers around the classifier stay in force (queries
+    are counted, sizes fitted). It works with frozen parameters and inside a caller's `no_grad`. Raises NeedsGradients
+    for a black box and ClassifierError for a layer without a map.
     """
     module = torch_classifier(classifier).module
-    name = find_layer(classifier, layer)
-    caught: list[Tensor] = []
+    names = [find_layer(classifier, layer) for layer in layers]
+    caught: dict[str, Tensor] = {}
 
-    def catch(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-        if not _is_map(output, images.ndim):
-            raise ClassifierError(f"layer {name!r} of {classifier.card.name} has no map (b, channels, *spatial)")
-        caught.append(output.detach().requires_grad_())
-        return caught[-1].clone()  # not the leaf itself: the next layer may work in place
+    def catcher(name: str) -> Callable:
+        def catch(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+            if not _is_map(output, images.ndim):
+                raise ClassifierError(f"layer {name!r} of {classifier.card.name} has no map (b, channels, *spatial)")
+            caught[name] = output if output.requires_grad else output.detach().requires_grad_()
+            return caught[name].clone()  # not the leaf itself: the next layer may work in place
 
-    with _hooked([(module.get_submodule(name), catch)]), torch.inference_mode(False), torch.enable_grad():
+        return catch
+
+    hooks = [(module.get_submodule(name), catcher(name)) for name in names]
+    with _hooked(hooks), torch.inference_mode(False), torch.enable_grad():
         log_odds = classifier(images.detach())
-    if not caught or len(caught[-1]) != len(images):
-        raise ClassifierError(f"layer {name!r} of {classifier.card.name} does not run once for each image")
-    return caught[-1], log_odds
+    for name in names:
+        if name not in caught or len(caught[name]) != len(images):
+            raise ClassifierError(f"layer {name!r} of {classifier.card.name} does not run once for each image")
+    return [caught[name] for name in names], log_odds
 
 
 def torch_classifier(classifier: Any) -> TorchClassifier:

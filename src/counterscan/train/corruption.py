@@ -1,12 +1,15 @@
-"""Invented lesions: healthy images spoilt in random places; a network that restores them learns healthy anatomy.
+"""Healthy images spoilt on purpose; a network that restores them learns healthy anatomy. No mask takes part.
 
-No mask and no lesion model takes part; shapes and fillings are broad on purpose. `transplant` moves the changes that
-the generator itself undoes on abnormal images onto healthy ones: as it learns, its training lesions become real ones.
+Two ways: invented lesions, whose shapes and fillings are broad on purpose, and grafts, real ones cut from abnormal
+images where a classifier or the network in training sees them. Invented lesions alone teach their own traces and not
+disease (a network that restored them well changed 5 % of real tumours); grafts teach what disease looks like.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+SHIFTS = [(y, x) for y in (-4, 0, 4) for x in (-4, 0, 4)]  # pixels by which a graft may miss its old place
 
 
 def blobs(centre: Tensor, size: tuple[int, int], *, smallest: float = 0.03, largest: float = 0.22) -> Tensor:
@@ -51,7 +54,9 @@ def corrupt(images: Tensor, shape: Tensor) -> Tensor:
     kind = torch.randint(0, 5, (b, 1, 1, 1))
     texture = _texture(b, images.shape[2:]) * 0.3 * torch.rand(b, 1, 1, 1)
     level = _level(images, shape)
-    filled = level + texture
+    grain = images - F.avg_pool2d(images, 5, 1, 2)
+    limit = 2 * grain.abs().mean((1, 2, 3), keepdim=True)
+    filled = level + texture + grain.clamp(-limit, limit)  # the scan's own noise: its absence would be a trace
     shifted = images + (torch.rand(b, 1, 1, 1) * 0.9 + 0.1) * (torch.randint(0, 2, (b, 1, 1, 1)) * 2 - 1) + texture
     other = torch.roll(images.roll(1, 0), (int(torch.randint(-9, 10, ())), int(torch.randint(-9, 10, ()))), (2, 3))
     faded = level + (images - level) * 0.4 * torch.rand(b, 1, 1, 1)
@@ -62,17 +67,50 @@ def corrupt(images: Tensor, shape: Tensor) -> Tensor:
     return (pushed + shape * (content - pushed)).clamp(-1, 1)
 
 
-def transplant(donors: Tensor, restored: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Paste what `restored` changed of `donors` onto healthy `images`; returns the spoilt images and where they are.
+def graft(donors: Tensor, where: Tensor, hosts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Paste `donors` `(b, c, h, w)`, where `where` `(b, 1, h, w)` is, into the best fitting of `hosts` `(n, c, h, w)`.
 
-    The donor's own pixels are pasted, not the difference: what a generator that is still wrong takes away is no lesion,
-    and to learn from it would confirm the error; where it looks is right much sooner.
+    Answers the spoilt images, where they are spoilt, and the hosts `(b, c, h, w)` as they were. The host and a small
+    shift are chosen by how alike host and donor are around the piece, so that a kidney's tumour comes onto a kidney and
+    leaves little trace at its border.
     """
+    around, donor, host = (F.avg_pool2d(x.mean(1, keepdim=True), 2) for x in (where, donors, hosts))
+    around = (F.avg_pool2d(around, 9, 1, 4) * 3).clamp(0, 1) * (1 - around)
+    fits = []
+    for y, x in SHIFTS:
+        ring, moved = (x_.roll((y // 2, x // 2), (2, 3)).flatten(1) for x_ in (around, donor))
+        fits.append(((moved[:, None] - host.flatten(1)).abs() * ring[:, None]).sum(2))
+    best = torch.stack(fits).permute(1, 0, 2).flatten(1).argmin(1)  # shift-major over the hosts
+    chosen = hosts[best % len(hosts)]
+    shifts = [SHIFTS[int(i)] for i in best // len(hosts)]
+    donors, where = (
+        torch.stack([one.roll(shift, (1, 2)) for one, shift in zip(x, shifts, strict=True)]) for x in (donors, where)
+    )
+    return chosen + where * (donors - chosen), where, chosen
+
+
+def changed(donors: Tensor, restored: Tensor) -> Tensor:
+    """Where `(b, 1, h, w)` in [0, 1] `restored` differs from `donors`, smooth; nothing where it hardly does."""
     where = F.avg_pool2d((donors - restored).abs().mean(1, keepdim=True), 5, 1, 2)
-    where = (where / where.amax((2, 3), keepdim=True).clamp_min(0.05) * 3 - 0.6).clamp(0, 1)
-    shift = (int(torch.randint(-6, 7, ())), int(torch.randint(-6, 7, ())))
-    where, donors = where.roll(shift, (2, 3)), donors.roll(shift, (2, 3))
-    return images + where * (donors - images), where
+    return (where / where.amax((2, 3), keepdim=True).clamp_min(0.05) * 3 - 0.6).clamp(0, 1)
+
+
+def grown(where: Tensor) -> Tensor:
+    """`where` `(b, 1, h, w)` with a margin of its own around each, up to 5 % of the edge: lesions go on past a map."""
+    margins = torch.randint(0, max(where.shape[-1] // 20, 1) + 1, (len(where),)).tolist()
+    return torch.stack([F.max_pool2d(one, 2 * m + 1, 1, m) for one, m in zip(where, margins, strict=True)])
+
+
+def erase(images: Tensor, hole: Tensor) -> Tensor:
+    """`images` with a chequerboard in the `hole`, booleans `(b, 1, h, w)`.
+
+    No tissue looks like it, and it is easily taken away again: its fields are half a patch of `nets/unet.py` wide, so
+    that all of it looks the same to the network; noise would have to be cancelled pixel by pixel. Whoever restores it
+    must go by the surroundings.
+    """
+    h, w = images.shape[2:]
+    fields = (torch.arange(h)[:, None] // 2 + torch.arange(w) // 2) % 2
+    return torch.where(hole, fields - 0.5, images)
 
 
 def _grid(size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ ALL_AT_ONCE = 0.6  # share of the batches that ask for every finding to be remov
 
 
 class Sampler:
-    """Answers `(abnormal, healthy, condition)`: images `(b, c, h, w)` and 1 for each class to be removed `(b, k)`.
+    """Answers `b` abnormal and `n` healthy images, and the condition `(b, k)`: 1 for each class to be removed.
 
     Abnormal images show at least one class of the condition, healthy ones are known to show none of them. Draws come
     from the `generator` of torch, so that they replay.
@@ -25,13 +25,13 @@ class Sampler:
         self._indices: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._split(tuple(self.findings))
 
-    def __call__(self, b: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, b: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
         asked = self._asked()
         abnormal, healthy = self._split(asked)
         # one finding first, then an image with it: rare findings are seen as often as common ones
         wanted = [asked[int(i)] for i in torch.randint(len(asked), (b,))]
         shown = torch.cat([_pick(abnormal[self.images.labels[abnormal, k] == 1], 1) for k in wanted])
-        clear = _pick(healthy, b)
+        clear = _pick(healthy, n)
         condition = torch.zeros(b, self.images.labels.shape[1])
         condition[:, list(asked)] = 1
         return self._load(shown), self._load(clear), condition

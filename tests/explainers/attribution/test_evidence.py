@@ -5,7 +5,7 @@ from torch import nn
 from counterscan.classifiers.torch import TorchClassifier
 from counterscan.core import Card, Target
 from counterscan.errors import ClassifierError
-from counterscan.explainers.attribution.evidence import activation_and_gradient, evidence_against
+from counterscan.explainers.attribution.evidence import activations_and_gradients, evidence_against
 
 CARD = Card(name="toy", shape=(1, 16, 16), classes=("a", "b"))
 
@@ -37,6 +37,6 @@ def test_a_layer_without_a_part_in_the_answer_says_so():
             return self.main(x).mean((2, 3))
 
     with pytest.raises(ClassifierError, match="'aside' has no part in the answer"):
-        activation_and_gradient(
+        activations_and_gradients(
             TorchClassifier(Aside(), CARD), torch.zeros(1, 1, 16, 16), Target.parse("a=0", CARD), "aside"
         )

@@ -36,7 +36,7 @@ def classifier(archive, tmp_path_factory):
 @pytest.fixture(scope="module")
 def editor(archive, classifier, tmp_path_factory):
     out = tmp_path_factory.mktemp("editor")
-    recipe = RECIPES["inpainting"](classifier=str(classifier), findings="effusion", steps=6, batch=2)
+    recipe = RECIPES["inpainting"](classifier=str(classifier), findings="effusion", steps=6, batch=5)
     return recipe.train(read_manifest(archive), out, say=lambda _: None)
 
 
@@ -68,7 +68,7 @@ def test_the_classifiers_own_features_are_built_in(editor, classifier):
 
 
 def test_it_resumes_to_the_same_weights(archive, classifier, tmp_path):
-    recipe = RECIPES["inpainting"](classifier=str(classifier), findings="effusion", steps=4, batch=2)
+    recipe = RECIPES["inpainting"](classifier=str(classifier), findings="effusion", steps=4, batch=5)
     manifest = read_manifest(archive)
 
     def stop(line):
@@ -86,5 +86,7 @@ def test_what_is_missing_is_named(archive, tmp_path):
     manifest = read_manifest(archive)
     with pytest.raises(CounterscanError, match="--classifier"):
         RECIPES["inpainting"]().train(manifest, tmp_path)
+    with pytest.raises(CounterscanError, match="batch=4 leaves no image"):
+        RECIPES["inpainting"](classifier="chest/classifier", batch=4).train(manifest, tmp_path)
     with pytest.raises(ManifestError, match="share is one of"):
         RECIPES["classifier"](share="half").train(manifest, tmp_path)

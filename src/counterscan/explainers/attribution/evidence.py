@@ -1,9 +1,11 @@
 """What an attribution explains: one number for the evidence against the target, and its gradient at a layer."""
 
+from itertools import zip_longest
+
 import torch
 from torch import Tensor
 
-from counterscan.classifiers.torch import forward_with_layer
+from counterscan.classifiers.torch import forward_with_layers
 from counterscan.core import Classifier, Target
 from counterscan.errors import ClassifierError
 
@@ -21,19 +23,22 @@ def evidence_against(target: Target, log_odds: Tensor) -> Tensor:
     return -(signed * (missed | ~missed.any(0))).sum(0)
 
 
-def activation_and_gradient(
-    classifier: Classifier, images: Tensor, target: Target, layer: str = ""
-) -> tuple[Tensor, Tensor]:
-    """The activation A of `layer` and dy/dA, both `(b, channels, *spatial)`, y the evidence against the target.
+def activations_and_gradients(
+    classifier: Classifier, images: Tensor, target: Target, *layers: str
+) -> list[tuple[Tensor, Tensor]]:
+    """For each layer its activation A and dy/dA, both `(b, channels, *spatial)`, y the evidence against the target.
 
-    Gradients reach the layer and nothing else: no parameter's `.grad` is touched.
+    Gradients reach the layers and nothing else: no parameter's `.grad` is touched.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        activation, log_odds = forward_with_layer(classifier, images, layer)
+        activations, log_odds = forward_with_layers(classifier, images, layers)
         y = evidence_against(target, log_odds).sum()
-        (gradient,) = torch.autograd.grad(y, activation, allow_unused=True) if y.requires_grad else (None,)
-    if gradient is None:
-        raise ClassifierError(
-            f"{classifier.card.name}: layer {layer!r} has no part in the answer; choose another layer"
-        )
-    return activation.detach().float(), gradient.float()
+        gradients = torch.autograd.grad(y, activations, allow_unused=True) if y.requires_grad else ()
+    found = []
+    for layer, activation, gradient in zip_longest(layers, activations, gradients):
+        if gradient is None:
+            raise ClassifierError(
+                f"{classifier.card.name}: layer {layer!r} has no part in the answer; choose another layer"
+            )
+        found.append((activation.detach().float(), gradient.float()))
+    return found

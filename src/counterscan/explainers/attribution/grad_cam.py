@@ -12,7 +12,7 @@ from torch import Tensor
 
 from counterscan.core import Classifier, Target
 from counterscan.data.fitting import resize
-from counterscan.explainers.attribution.evidence import activation_and_gradient
+from counterscan.explainers.attribution.evidence import activations_and_gradients
 from counterscan.explainers.base import AttributionExplainer
 from counterscan.registry import EXPLAINERS
 
@@ -31,6 +31,6 @@ class GradCAM(AttributionExplainer):
 
     def run(self, classifier: Classifier, images: Tensor, target: Target) -> Tensor:
         """The map `(b, 1, *spatial)`, not negative, in units of log-odds; one query and one backward pass an image."""
-        a, gradient = activation_and_gradient(classifier, images, target, self.layer)
+        ((a, gradient),) = activations_and_gradients(classifier, images, target, self.layer)
         alpha = gradient.flatten(2).mean(2).reshape(*gradient.shape[:2], *[1] * (gradient.ndim - 2))
         return resize((alpha * a).sum(1, keepdim=True).relu(), tuple(images.shape[2:]))

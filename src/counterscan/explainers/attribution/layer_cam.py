@@ -11,7 +11,7 @@ from torch import Tensor
 
 from counterscan.core import Classifier, Target
 from counterscan.data.fitting import resize
-from counterscan.explainers.attribution.evidence import activation_and_gradient
+from counterscan.explainers.attribution.evidence import activations_and_gradients
 from counterscan.explainers.base import AttributionExplainer
 from counterscan.registry import EXPLAINERS
 
@@ -30,5 +30,10 @@ class LayerCAM(AttributionExplainer):
 
     def run(self, classifier: Classifier, images: Tensor, target: Target) -> Tensor:
         """The map `(b, 1, *spatial)`, not negative, in units of log-odds; one query and one backward pass an image."""
-        a, gradient = activation_and_gradient(classifier, images, target, self.layer)
-        return resize((gradient.relu() * a).sum(1, keepdim=True).relu(), tuple(images.shape[2:]))
+        ((a, gradient),) = activations_and_gradients(classifier, images, target, self.layer)
+        return layer_map(a, gradient, tuple(images.shape[2:]))
+
+
+def layer_map(a: Tensor, gradient: Tensor, spatial: tuple[int, ...]) -> Tensor:
+    """Equations 5 and 6 for one layer's activation and gradient, at the image's size."""
+    return resize((gradient.relu() * a).sum(1, keepdim=True).relu(), spatial)

@@ -1,10 +1,10 @@
 """Train a COIN editor (arXiv 2404.12832) from image-level labels and a frozen classifier.
 
-The paper's terms: adversarial, Kullback-Leibler towards the answer asked for, L1 to the image, total variation of the
-change. Changes: hinge loss for the adversarial term and healthy labels (not predictions) for its real images; the
-restoration of invented lesions on healthy images (`train/corruption.py`), which is what teaches healthy anatomy, and
-of transplanted ones; the classifier sees the counterfactual through small shifts and noise, so that no pattern of
-single pixels flips it.
+The paper's terms: adversarial, the answer asked for, L1 to the image, total variation of the change. Changes: hinge
+loss for the adversarial term and healthy labels (not predictions) for its real images; a hinge on the log-odds, not
+Kullback-Leibler, for the answer; the restoration of healthy images that were spoilt by grafts and invented lesions
+(`train/corruption.py`), which is what teaches healthy anatomy; the classifier sees the counterfactual through small
+shifts and noise, so that no pattern of single pixels flips it.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from counterscan.classifiers.load import load_classifier
 from counterscan.classifiers.torch import torch_classifier
-from counterscan.core import Card, Classifier
+from counterscan.core import Card, Classifier, Target
 from counterscan.data.batches import open_images
 from counterscan.data.manifest import Manifest
 from counterscan.data.window import Window
@@ -26,22 +26,20 @@ from counterscan.nets import build
 from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.priors.editor import inpaint
 from counterscan.registry import RECIPES
-from counterscan.train.corruption import anywhere, blobs, corrupt, transplant, where_it_looks
+from counterscan.train.attention import Attention
+from counterscan.train.corruption import changed
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
 from counterscan.train.sampler import Sampler
 from counterscan.train.selection import Selection
+from counterscan.train.spoiling import Spoiler, Spoilt
 from counterscan.weights.store import save_weights
 
 VALIDATIONS = 10  # while training
-# Healthy anatomy first: a generator that must flip the classifier before it can restore anything finds the classifier's
-# blind spots instead (it drew white discs into both kidneys), and stays with them. A step that only restores costs less
-# than half of one that does everything, too.
-RESTORING_ONLY = 0.6  # share of the steps
-# Of the other steps: the flip is in full from the first share on, and weighs less from the second one on. By then it is
-# known where to change, and what is left to flip a classifier of renal tumours is to paint kidneys too bright.
-FLIPPING_IN_FULL, FLIPPING_EASES, EASED = 0.2, 0.5, 0.2
-TRANSPLANTED = 0.6  # share of the healthy images that are spoilt by a transplant, once there are any
+LEAST = 5  # images in a batch
+# Healthy anatomy first, and the classifier's gradient last: a generator that must flip the classifier before it can
+# restore anything finds the classifier's blind spots instead (it drew white discs into both kidneys), and stays there.
+RESTORING_ONLY, FLIPPING_IN_FULL = 0.7, 0.8  # shares of the steps
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Weights:
     """Weights of the loss terms; images are in [-1, 1] and every term is a mean over the pixels it is about."""
 
     adversarial: float = 0.3
-    flipping: float = 0.15
+    flipping: float = 0.03
     closeness: float = 0.5
     variation: float = 0.1
     restoration: float = 10.0
@@ -97,6 +95,8 @@ class InpaintingRecipe:
         """Train on the manifest's training part, select and calibrate on validation; write weights and card."""
         if not self.classifier:
             raise CounterscanError("the recipe inpainting needs a frozen classifier; add --classifier")
+        if self.batch < LEAST:
+            raise CounterscanError(f"batch={self.batch} leaves no image for each way of spoiling; set {LEAST} or more")
         classifier = load_classifier(self.classifier)
         card = self._card(classifier.card, manifest, out, command)
         window = Window(*card.window) if card.window else None
@@ -176,6 +176,7 @@ class InpaintingTask:
     averaged: str = "generator"
 
     def __post_init__(self) -> None:
+        self.attention, self.spoiler = Attention(self.classifier), Spoiler(self.classifier)
         self.modules = {"generator": self.generator, "discriminator": self.discriminator}
         self.optimisers = {
             "generator": torch.optim.AdamW(learning(self.generator), self.rate, (0.5, 0.99), weight_decay=0.01),
@@ -185,28 +186,25 @@ class InpaintingTask:
     def step(self, step: int) -> Mapping[str, float]:
         """Restore; later also flip the abnormal, and then update the discriminator."""
         progress = step / self.steps
-        if progress < RESTORING_ONLY:
-            return self._restore(progress)
-        abnormal, healthy, condition = self.sampler(self.batch)
-        counterfactual = self._edit(abnormal, condition)
-        spoilt, where = self._spoil(healthy, condition)
-        moved, moved_where = transplant(abnormal, counterfactual.detach(), healthy)
-        use = torch.rand(len(healthy), 1, 1, 1) < TRANSPLANTED
-        spoilt, where = torch.where(use, moved, spoilt), torch.where(use, moved_where, where)
-        flipping = (progress - RESTORING_ONLY) / (1 - RESTORING_ONLY)
-        losses = {
-            **self._flip_losses(abnormal, counterfactual, condition, flipping),
-            **self._restore_losses(healthy, spoilt, where, condition, progress),
-        }
-        values = self._update(losses)
+        restoring = progress < RESTORING_ONLY
+        abnormal, healthy, condition = self.sampler(self.batch, (1 + restoring) * self.batch)
+        counterfactual = self._edit(abnormal, condition, learning=not restoring)
+        seen = self._seen(abnormal, counterfactual.detach(), condition)
+        losses = self._restore_losses(self.spoiler(abnormal, seen, healthy, condition[0]), condition, progress)
+        if restoring:
+            return self._update(losses)
+        values = self._update({**losses, **self._flip_losses(abnormal, counterfactual, condition, progress)})
         if self.weights.adversarial:
             values["discriminator"] = self._discriminate(healthy, counterfactual.detach(), condition)
         return values
 
-    def _restore(self, progress: float) -> Mapping[str, float]:
-        _, healthy, condition = self.sampler(2 * self.batch)
-        spoilt, where = self._spoil(healthy, condition)
-        return self._update(self._restore_losses(healthy, spoilt, where, condition, progress))
+    def _seen(self, abnormal: Tensor, counterfactual: Tensor, condition: Tensor) -> Tensor:
+        """Where the findings are: where the change lies that convinced the classifier, else where it looks."""
+        target = wished_away(condition)
+        seen, there = self.attention(abnormal, target)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            undone = there & target.reached(self.classifier(counterfactual))
+        return torch.where(undone.view(-1, 1, 1, 1), changed(abnormal, counterfactual), seen)
 
     def _update(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         self.optimisers["generator"].zero_grad(set_to_none=True)
@@ -215,23 +213,22 @@ class InpaintingTask:
         self.optimisers["generator"].step()
         return {name: float(value.detach()) for name, value in losses.items()}
 
-    def _restore_losses(self, healthy, spoilt, where, condition, progress: float) -> dict[str, Tensor]:
+    def _restore_losses(self, spoilt: Spoilt, condition: Tensor, progress: float) -> dict[str, Tensor]:
         # L1 asks for the median: a change where one is likelier than the ratio of the weights. At first that is nearly
-        # everywhere, so that what is spoilt is found at all; at last only where a change is more likely than not.
-        eager, strict = max(0.1, 1 - progress), min(1.0, 0.2 + 1.6 * progress)
-        error = (self._edit(spoilt, condition) - healthy).abs() / 2
+        # everywhere, so that what is spoilt is found at all; later it has to be likelier.
+        eager, strict = max(0.3, 1 - progress), min(1.0, 0.2 + 1.6 * progress)
+        error = (self._edit(spoilt.images, condition[:1].expand(len(spoilt.images), -1)) - spoilt.whole).abs() / 2
         return {
             "kept": self.weights.restoration * strict * error.mean(),
-            "restored": self.weights.spoilt * eager * (error * where).sum() / where.sum().clamp_min(1),
+            "restored": self.weights.spoilt * eager * (error * spoilt.where).sum() / spoilt.where.sum().clamp_min(1),
         }
 
     def _flip_losses(self, abnormal, counterfactual, condition, progress: float) -> dict[str, Tensor]:
         w = self.weights
-        ramp = min(progress / FLIPPING_IN_FULL, 1.0)
-        ease = min(1.0, max(EASED, 1 - 5 * (progress - FLIPPING_EASES)))
+        ramp = min((progress - RESTORING_ONLY) / (FLIPPING_IN_FULL - RESTORING_ONLY), 1.0)
         change = (counterfactual - abnormal) / 2
         losses = {
-            "flip": w.flipping * ramp * ease * self._flip(counterfactual, condition),
+            "flip": w.flipping * ramp * self._flip(counterfactual, condition),
             "closeness": w.closeness * change.abs().mean(),
             "variation": w.variation * _variation(change),
         }
@@ -251,31 +248,13 @@ class InpaintingTask:
         seen = counterfactual.roll(shift, (2, 3)) + 0.03 * torch.randn_like(counterfactual)
         with torch.autocast("cpu", torch.bfloat16):
             log_odds = self.classifier(seen).float()
-        # two log-odds beyond the border, so that the answer does not hang by a thread
-        return (F.softplus(log_odds + 2) * condition).sum(1).mean()
+        # one beyond the border, so that the answer does not hang by a thread, and no further: what is healthy already
+        # would be made healthier than health, kidneys brighter than kidneys are
+        return (F.relu(log_odds + 1) * condition).sum(1).mean()
 
-    def _edit(self, images: Tensor, condition: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+    def _edit(self, images: Tensor, condition: Tensor, *, learning: bool = True) -> Tensor:
+        with torch.set_grad_enabled(learning), torch.autocast("cpu", torch.bfloat16):
             return inpaint(self.generator, images, condition)
-
-    def _places(self, healthy: Tensor, condition: Tensor) -> Tensor:
-        """Where to spoil: one half of the images where the classifier looks for the findings, the other anywhere."""
-        half = len(healthy) // 2
-        images = healthy[:half].detach().requires_grad_(True)
-        with torch.autocast("cpu", torch.bfloat16):
-            log_odds = self.classifier(images)
-        (gradient,) = torch.autograd.grad((log_odds * condition[:half]).sum(), images)
-        looked_at = where_it_looks(gradient.abs().mean(1, keepdim=True))
-        return torch.cat([looked_at, anywhere(len(healthy) - half)])
-
-    def _spoil(self, healthy: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        size = (healthy.shape[2], healthy.shape[3])
-        shape = blobs(self._places(healthy, condition), size)
-        more = blobs(anywhere(len(healthy)), size) * (torch.rand(len(healthy), 1, 1, 1) < 0.3)
-        spoilt = corrupt(corrupt(healthy, shape), more)
-        where = torch.maximum(shape, more)
-        keep = torch.rand(len(healthy), 1, 1, 1) < 0.3
-        return torch.where(keep, healthy, spoilt), torch.where(keep, 0.0, where)
 
     def _discriminate(self, real: Tensor, fake: Tensor, condition: Tensor) -> float:
         with torch.autocast("cpu", torch.bfloat16):
@@ -292,6 +271,11 @@ class InpaintingTask:
 
     def preview(self, network: nn.Module, path: Path) -> None:
         self.selection.preview(network, path)
+
+
+def wished_away(condition: Tensor) -> Target:
+    """The target that a batch's `condition` `(b, k)` asks for: it is the same one for all of its images."""
+    return Target(tuple((k, 0.0) for k in condition[0].nonzero()[:, 0].tolist()))
 
 
 def _variation(change: Tensor) -> Tensor:
