@@ -14,7 +14,7 @@ train() { # name, settings of the data set
   counterscan train classifier --data "$work/$name" --out "$work/$name-judge" --set network=vgg --set seed=1 \
     --set steps=500 "$@" --resume
   counterscan train inpainting --data "$work/$name" --classifier "$work/$name-classifier" --out "$work/$name-inpainting" \
-    --set steps=1200 --set augmented=true "$@" --resume
+    --set steps=2000 --set augmented=true "$@" --resume
 }
 
 models() { # name: the words that name its models

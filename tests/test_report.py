@@ -74,7 +74,10 @@ def test_every_case_has_its_pictures_and_its_answers(tmp_path):
     for part in ('alt="image"', 'alt="counterfactual"', 'alt="signed difference"', "0.88 → <b>0.05</b>", "+20%"):
         assert part in cards[0]
     assert 'alt="mask outline"' in cards[0]
-    assert 'alt="mask outline"' not in cards[3]  # already there: no mask
+    assert 'alt="mask outline"' not in cards[3]  # already there: no mask, and the picture and answer that it had
+    sources = [re.search(rf'alt="{alt}"[^>]*src="([^"]+)"', cards[3]) for alt in ("image", "counterfactual")]
+    assert sources[0][1] == sources[1][1]
+    assert "0.12 → <b>0.12</b>" in cards[3]
 
 
 def test_the_headline_divides_by_all_attempted(tmp_path):

@@ -22,6 +22,7 @@ from counterscan.data.manifest import Case
 from counterscan.data.scans import Scan, read_scan
 from counterscan.errors import ScanError
 from counterscan.metrics.masks import mask_of
+from counterscan.metrics.validity import attempted
 from counterscan.pictures import case_figure
 
 if TYPE_CHECKING:
@@ -55,14 +56,14 @@ class CaseFolders:
         explanation, mask = _settle(job, case, scan, explanation)
         meta = {**explanation.meta, "files": {"figure": "figure.png"}}
         meta["files"]["mask"] = scan.write_mask(_at_scan(mask, scan), part / f"mask{scan.mask_suffix}").name
-        delivered = _keep_already(explanation)
-        if delivered.difference is not None:
-            written = scan.write_change(delivered.difference, part / f"counterfactual{scan.suffix}")
+        kept = delivered(explanation)
+        if kept.difference is not None:
+            written = scan.write_change(kept.difference, part / f"counterfactual{scan.suffix}")
             meta["files"]["counterfactual"] = written.name
             meta["after_scan"] = _answers_on_file(job, scan, written)
         meta["row"] = _row(job, case, replace(explanation, meta=meta), mask)
         explanation = replace(explanation, meta=meta)
-        _figure(job, case, delivered, mask).save(part / "figure.png")
+        _figure(job, case, kept, mask).save(part / "figure.png")
         explanation.save(part)
         os.replace(part, self.folder / case.name)
         return meta["row"]
@@ -136,18 +137,6 @@ def _settle(job: "Job", case: Case, scan: Scan, explanation: Explanation) -> tup
     return explanation, mask_of(explanation)
 
 
-def _keep_already(explanation: Explanation) -> Explanation:
-    """What is shown and written: images that were at the target already keep their picture."""
-    if explanation.counterfactual is None:
-        return explanation
-    already = torch.tensor(explanation.meta["already"])[:, None, None, None]
-    return replace(
-        explanation,
-        counterfactual=torch.where(already, explanation.reference, explanation.counterfactual),
-        heatmap=explanation.heatmap * ~already,
-    )
-
-
 def _at_scan(mask: Tensor, scan: Scan) -> Tensor:
     height, width = scan.pixels.shape[2:]
     return fit_mask(mask, (height, width))[:, 0]
@@ -164,6 +153,20 @@ def _answers_on_file(job: "Job", scan: Scan, written: Path) -> list[list[float]]
 def _judged(job: "Job", images: Tensor) -> list[list[float]]:
     assert job.judge is not None
     return Fitted(job.judge, tuple(images.shape[1:]))(images).tolist()
+
+
+def delivered(explanation: Explanation) -> Explanation:
+    """What is shown and written: images that were at the target already keep their picture and their answer."""
+    if explanation.counterfactual is None or explanation.after is None:
+        return explanation
+    tried = attempted(explanation)[:, None]
+    pixel = tried[:, :, None, None]
+    return replace(
+        explanation,
+        counterfactual=torch.where(pixel, explanation.counterfactual, explanation.reference),
+        after=torch.where(tried, explanation.after, explanation.before),
+        heatmap=explanation.heatmap * pixel,
+    )
 
 
 def telling_slice(job: "Job", explanation: Explanation) -> int:

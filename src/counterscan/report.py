@@ -21,6 +21,7 @@ from counterscan import pictures
 from counterscan.core import Explanation
 from counterscan.errors import CounterscanError
 from counterscan.metrics.masks import mask_of
+from counterscan.outputs import delivered
 
 SHOWN = 400  # cases a page shows; with more it would be too large to open
 SIDE = 384  # pixels: larger pictures are shrunk to this
@@ -100,10 +101,10 @@ class Run:
         return float(np.quantile(peaks, 0.9)) or 1.0
 
     def load(self, name: str) -> Explanation:
-        """The explanation of one case, with the mask rule it was scored with, so that mask and figures agree."""
+        """One case as it was delivered, with the mask rule it was scored with, so that mask and figures agree."""
         explanation = Explanation.load(self.folder / "cases" / name)
         rule = self.scored.get("mask_rule") or explanation.meta.get("mask_rule")
-        return replace(explanation, meta={**explanation.meta, "mask_rule": rule})
+        return delivered(replace(explanation, meta={**explanation.meta, "mask_rule": rule}))
 
     def truth(self, name: str, kind: str, shape: tuple[int, ...]) -> Tensor | None:
         """The true mask or twin of a case `(slices, 1, h, w)` in [-1, 1] as `score` kept it."""

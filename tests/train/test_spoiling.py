@@ -21,7 +21,7 @@ def batch():
     abnormal, seen = healthy[:10].clone(), torch.zeros(10, 1, 64, 64)
     abnormal[..., 20:30, 20:30] = 0.9
     seen[..., 20:30, 20:30] = 1.0
-    return Spoiler(CLASSIFIER)(abnormal, seen, healthy, torch.tensor([1.0, 0.0])), healthy
+    return Spoiler(CLASSIFIER)(abnormal, seen, healthy, 20, torch.tensor([1.0, 0.0])), healthy
 
 
 def test_there_are_as_many_as_healthy_ones(batch):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from counterscan.core import Classifier
-from counterscan.train.corruption import anywhere, blobs, corrupt, erase, graft, grown, where_it_looks
+from counterscan.train.corruption import anywhere, blobs, corrupt, erase, graft, where_it_looks
 
 # shares of the healthy images; the others get an invented lesion, or nothing
 GRAFTED, ERASED, HARMLESS = 0.4, 0.25, 0.15
@@ -26,16 +26,18 @@ class Spoiler:
     def __init__(self, classifier: Classifier):
         self.classifier = classifier
 
-    def __call__(self, abnormal: Tensor, seen: Tensor, healthy: Tensor, condition: Tensor) -> Spoilt:
-        """As many spoilt images as `healthy` has; `seen` `(b, 1, h, w)` is about `abnormal`, `condition` is `(k,)`."""
-        n = len(healthy)
+    def __call__(self, abnormal: Tensor, seen: Tensor, healthy: Tensor, n: int, condition: Tensor) -> Spoilt:
+        """`n` of the `healthy` images spoilt; the more there are, the better do grafts fit.
+
+        `seen` `(b, 1, h, w)` is about `abnormal`, `condition` `(k,)` names the findings.
+        """
         grafted, erased, harmless = (max(round(share * n), 1) for share in (GRAFTED, ERASED, HARMLESS))
         pick = torch.arange(grafted + erased) % len(abnormal)
-        spoilt, where, whole = graft(abnormal[pick], grown(seen[pick]), healthy)
+        spoilt, where, whole = graft(abnormal[pick], seen[pick], healthy)
         holes = erase(whole[grafted:], where[grafted:] > 0.3)
         # a graft of healthy tissue is to be left alone: else the borders of grafts would be learned, and not disease
-        kept, _, _ = graft(healthy[-harmless:], grown(seen[pick[:harmless]]), healthy[:-harmless])
-        rest = healthy[grafted + erased + harmless :]
+        kept, _, _ = graft(healthy[-harmless:], seen[pick[:harmless]], healthy[:-harmless])
+        rest = healthy[: n - grafted - erased - harmless]
         invented, where_invented = self._invent(rest, condition)
         return Spoilt(
             torch.cat([spoilt[:grafted], holes, kept, invented]),

@@ -27,7 +27,7 @@ from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.priors.editor import inpaint
 from counterscan.registry import RECIPES
 from counterscan.train.attention import Attention
-from counterscan.train.corruption import changed
+from counterscan.train.corruption import changed, grown
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
 from counterscan.train.sampler import Sampler
@@ -37,6 +37,7 @@ from counterscan.weights.store import save_weights
 
 VALIDATIONS = 10  # while training
 LEAST = 5  # images in a batch
+HOSTS = 5  # times as many healthy images as abnormal ones are looked through for one that a graft fits into
 # Healthy anatomy first, and the classifier's gradient last: a generator that must flip the classifier before it can
 # restore anything finds the classifier's blind spots instead (it drew white discs into both kidneys), and stays there.
 RESTORING_ONLY, FLIPPING_IN_FULL = 0.7, 0.8  # shares of the steps
@@ -49,7 +50,7 @@ class Weights:
     adversarial: float = 0.3
     flipping: float = 0.03
     closeness: float = 0.5
-    variation: float = 0.1
+    variation: float = 1.0
     restoration: float = 10.0
     spoilt: float = 3.0
 
@@ -187,15 +188,16 @@ class InpaintingTask:
         """Restore; later also flip the abnormal, and then update the discriminator."""
         progress = step / self.steps
         restoring = progress < RESTORING_ONLY
-        abnormal, healthy, condition = self.sampler(self.batch, (1 + restoring) * self.batch)
+        abnormal, healthy, condition = self.sampler(self.batch, HOSTS * self.batch)
         counterfactual = self._edit(abnormal, condition, learning=not restoring)
         seen = self._seen(abnormal, counterfactual.detach(), condition)
-        losses = self._restore_losses(self.spoiler(abnormal, seen, healthy, condition[0]), condition, progress)
+        spoilt = self.spoiler(abnormal, seen, healthy, (1 + restoring) * self.batch, condition[0])
+        losses = self._restore_losses(spoilt, condition, progress)
         if restoring:
             return self._update(losses)
         values = self._update({**losses, **self._flip_losses(abnormal, counterfactual, condition, progress)})
         if self.weights.adversarial:
-            values["discriminator"] = self._discriminate(healthy, counterfactual.detach(), condition)
+            values["discriminator"] = self._discriminate(healthy[: self.batch], counterfactual.detach(), condition)
         return values
 
     def _seen(self, abnormal: Tensor, counterfactual: Tensor, condition: Tensor) -> Tensor:
@@ -204,7 +206,7 @@ class InpaintingTask:
         seen, there = self.attention(abnormal, target)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             undone = there & target.reached(self.classifier(counterfactual))
-        return torch.where(undone.view(-1, 1, 1, 1), changed(abnormal, counterfactual), seen)
+        return torch.where(undone.view(-1, 1, 1, 1), changed(abnormal, counterfactual), grown(seen))
 
     def _update(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         self.optimisers["generator"].zero_grad(set_to_none=True)
@@ -245,7 +247,8 @@ class InpaintingTask:
 
     def _flip(self, counterfactual: Tensor, condition: Tensor) -> Tensor:
         shift = torch.randint(-2, 3, (2,)).tolist()
-        seen = counterfactual.roll(shift, (2, 3)) + 0.03 * torch.randn_like(counterfactual)
+        noise = 0.15 * torch.rand(len(counterfactual), 1, 1, 1) * torch.randn_like(counterfactual)
+        seen = counterfactual.roll(shift, (2, 3)) + noise
         with torch.autocast("cpu", torch.bfloat16):
             log_odds = self.classifier(seen).float()
         # one beyond the border, so that the answer does not hang by a thread, and no further: what is healthy already
