@@ -22,8 +22,8 @@ SHOWN = {"chest": "effusion", "abdomen": "tumour"}  # the finding of the strip
 
 
 def unit(kind: str, pixels: np.ndarray) -> Tensor:
-    """A phantom's pixels `(h, w)` as an image `(1, h, w)` in [-1, 1]."""
-    return torch.from_numpy(Window(*module(kind).WINDOW).to_unit(pixels))[None].float()
+    """A phantom's pixels `(h, w)` or `(3, h, w)` as an image `(channels, h, w)` in [-1, 1]."""
+    return torch.from_numpy(Window(*module(kind).WINDOW).to_unit(pixels)).float().view(-1, *pixels.shape[-2:])
 
 
 def sheet(kind: str, size: int = 256) -> None:

@@ -11,7 +11,6 @@ from counterscan.core import Classifier, Target
 from counterscan.data.archive import write_phantoms
 from counterscan.data.batches import load_batch
 from counterscan.data.manifest import Manifest, read_manifest
-from counterscan.data.phantoms.base import KINDS
 from counterscan.data.window import Window
 from counterscan.engine import Job, run
 from counterscan.errors import WeightsError
@@ -25,6 +24,7 @@ from counterscan.registry import RECIPES, shipped_weights
 from counterscan.report import write_page
 from counterscan.score import score
 
+KINDS = ("chest", "abdomen")
 METHODS: dict[str, dict[str, Any]] = {
     "inpainting": {},
     "layer-cam": {},

@@ -36,6 +36,7 @@ def kind(monkeypatch):
         CLASSES=("tumour", "cyst"),
         CONFOUNDERS=("cyst",),
         WINDOW=(-160.0, 240.0, "HU"),
+        COLOUR=False,
         MODALITY="fake CT",
         draw=fake_draw,
     )
@@ -73,6 +74,26 @@ def test_pixels_are_hounsfield_units_and_twins_differ_in_the_lesion_only(kind, t
         assert np.array_equal(mask, drawn.mask)
         assert np.array_equal(image != twin, mask)
         assert case.labels["tumour"] == int(mask.any())
+
+
+def test_colour_is_kept_and_twins_differ_in_the_lesion_only(tmp_path):
+    out = write_phantoms("fundus", 6, tmp_path / "a", size=64)
+    manifest = read_manifest(out)
+    assert check_manifest(manifest).ok
+    for index, case in enumerate(manifest.cases):
+        phantom = base.draw("fundus", index, size=64)
+        pixels = case.read().pixels[0]
+        assert pixels.shape == (3, 64, 64)
+        assert np.abs(pixels - phantom.image).max() <= 0.51
+        assert read_mask(case.mask_path).shape == (1, 64, 64)
+
+
+def test_where_one_class_excludes_the_others_the_manifest_says_so(tmp_path):
+    manifest = read_manifest(write_phantoms("oct", 12, tmp_path / "a", size=64))
+    assert manifest.exclusive
+    assert manifest.normal == "normal"
+    assert manifest.classes == ("normal", "cnv", "drusen", "dme")
+    assert all(sum(case.labels.values()) == 1 for case in manifest.cases)
 
 
 def test_more_workers_give_the_same_files(kind, tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 
 from counterscan.data.dataset import DatasetFile, write_dataset_file
 from counterscan.data.files import write_whole
-from counterscan.data.phantoms.base import Phantom, draw, module
+from counterscan.data.phantoms.base import Phantom, draw, module, normal_of
 from counterscan.data.raster import encode, write_picture
 from counterscan.errors import CounterscanError
 
@@ -41,8 +41,10 @@ class Series:
 
     @property
     def rescale(self) -> tuple[float, float]:
-        """Slope and intercept of the stored 16-bit values."""
+        """Slope and intercept of the stored values: 16-bit in grey, 8-bit in colour."""
         low, high, unit = module(self.kind).WINDOW
+        if module(self.kind).COLOUR:
+            return (high - low) / 255, low
         return (1.0, HU_OFFSET) if unit == "HU" else ((high - low) / 65535, low)
 
 
@@ -58,9 +60,9 @@ def write_phantoms(
 ) -> Path:
     """Write phantoms 0 to `n - 1` of a series into the folder `out` and return it.
 
-    `images/`, `twins/` and `masks/` hold PNG files (16-bit; masks 8-bit 0 or 255); `labels.csv` comes last, so that
-    a folder without it is not whole. A killed run goes on where it was when it is called again. `progress` is told
-    how many are there. Raises CounterscanError where `out` holds another series.
+    `images/`, `twins/` and `masks/` hold PNG files (16-bit, 8-bit in colour; masks 8-bit 0 or 255); `labels.csv` comes
+    last, so that a folder without it is not whole. A killed run goes on where it was when it is called again.
+    `progress` is told how many are there. Raises CounterscanError where `out` holds another series.
     """
     if n < 1:
         raise CounterscanError(f"an archive holds at least one phantom, not {n}")
@@ -120,10 +122,15 @@ def _one(series: Series, out: Path, index: int) -> dict[str, Any]:
     slope, intercept = series.rescale
     name = f"{index:06d}.png"
     for folder, pixels in (("images", phantom.image), ("twins", phantom.twin)):
-        stored = encode((pixels.astype(np.float64) - intercept) / slope, np.dtype(np.uint16))
-        write_picture(stored, out / folder / name, **FAST)
+        write_picture(_stored((pixels.astype(np.float64) - intercept) / slope), out / folder / name, **FAST)
     write_picture(phantom.mask.astype(np.uint8) * 255, out / "masks" / name, **FAST)
     return _row(series, phantom, index, name)
+
+
+def _stored(values: np.ndarray) -> np.ndarray:
+    """Whole numbers as PNG holds them: `(h, w)` of 16 bits, or `(h, w, 3)` of 8, for it has no colour of 16."""
+    colour = values.ndim == 3
+    return encode(values.transpose(1, 2, 0) if colour else values, np.dtype(np.uint8 if colour else np.uint16))
 
 
 def _row(series: Series, phantom: Phantom, index: int, name: str) -> dict[str, Any]:
@@ -133,10 +140,17 @@ def _row(series: Series, phantom: Phantom, index: int, name: str) -> dict[str, A
         "patient_id": f"{series.kind}-{series.seed}-{index:06d}",
         "mask_path": f"masks/{name}",
         "twin_path": f"twins/{name}",
-        **{key: int(value) for key, value in phantom.labels.items()},
+        **_labels(series.kind, phantom),
         **{key: _plain(value) for key, value in phantom.facts.items()},
         "report": phantom.report,
     }
+
+
+def _labels(kind: str, phantom: Phantom) -> dict[str, Any]:
+    """A column per class, or one `label` where each phantom shows one class."""
+    if normal_of(module(kind)):
+        return {"label": next(name for name, shown in phantom.labels.items() if shown)}
+    return {key: int(value) for key, value in phantom.labels.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -36,6 +36,13 @@ def test_half_of_a_series_carries_disease_and_half_the_confounder():
         assert 0.38 < np.mean([label[name] for label in labels]) < 0.62
 
 
+def test_where_one_class_excludes_the_others_half_of_a_series_is_normal():
+    labels = [phantom.labels for phantom in stream("oct", 160, size=64)]
+    assert all(sum(label.values()) == 1 for label in labels)
+    assert 0.38 < np.mean([label["normal"] for label in labels]) < 0.62
+    assert all(np.mean([label[name] for label in labels]) > 0.08 for name in ("cnv", "drusen", "dme"))
+
+
 def test_findings_limit_the_disease():
     phantoms = list(stream("abdomen", 40, size=64, findings=("tumour",)))
     assert {phantom.labels["tumour"] for phantom in phantoms} == {0, 1}

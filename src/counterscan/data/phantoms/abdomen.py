@@ -12,6 +12,7 @@ from counterscan.data.phantoms.fields import Array, blur, noise
 CLASSES = ("tumour", "cyst")
 CONFOUNDERS = ("cyst",)
 MODALITY = "abdominal CT"
+COLOUR = False
 WINDOW = (-160.0, 240.0, "HU")
 LOWEST, HIGHEST = -1024.0, 2000.0
 APPEARANCE = {

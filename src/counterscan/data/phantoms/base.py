@@ -10,16 +10,17 @@ import numpy as np
 
 from counterscan.errors import CounterscanError, did_you_mean
 
-KINDS = ("chest", "abdomen")
+KINDS = ("chest", "abdomen", "fundus", "oct")  # new ones at the end: the place in this list is part of every seed
 
 
 @dataclass(frozen=True)
 class Phantom:
     """A procedural scan whose healthy twin is known.
 
-    `image` and `twin` are `(size, size)` float32 in the units of the kind's `WINDOW`; they are equal outside the
-    lesions' influence, noise included. `masks` holds one boolean array per finding that is present, benign
-    confounders too; `disease` names the findings that the twin lacks.
+    `image` and `twin` are float32 in the units of the kind's `WINDOW`, `(size, size)` or in colour `(3, size, size)`;
+    they are equal outside the lesions' influence, noise included. `masks` holds one boolean array `(size, size)` per
+    finding that is present, benign confounders too, and may hold the parts of a finding; `disease` names the findings
+    that the twin lacks.
     """
 
     image: np.ndarray
@@ -33,7 +34,7 @@ class Phantom:
     @property
     def mask(self) -> np.ndarray:
         """The union `(size, size)` of the lesions that the twin lacks."""
-        union = np.zeros(self.image.shape, bool)
+        union = np.zeros(self.image.shape[-2:], bool)
         for name in self.disease:
             if name in self.masks:
                 union |= self.masks[name]
@@ -41,7 +42,10 @@ class Phantom:
 
 
 def module(kind: str):
-    """The module that draws `kind`: it has `CLASSES`, `CONFOUNDERS`, `WINDOW`, `MODALITY` and `draw`."""
+    """The module that draws `kind`: it has `CLASSES`, `CONFOUNDERS`, `WINDOW`, `COLOUR`, `MODALITY` and `draw`.
+
+    Where it has `NORMAL`, each phantom shows one of the classes, and that one means healthy.
+    """
     if kind not in KINDS:
         raise CounterscanError(f"no phantom is called {kind!r}{did_you_mean(kind, KINDS)}")
     return importlib.import_module(f"counterscan.data.phantoms.{kind}")
@@ -66,11 +70,17 @@ def draw(kind: str, index: int, *, seed: int = 0, size: int = 128, findings: Seq
 
 def _present(rng: np.random.Generator, drawer, findings: Sequence[str] | None) -> tuple[str, ...]:
     """Choose what the next phantom shows: disease in half of all, confounders in half of all, independently."""
-    disease = [name for name in findings or drawer.CLASSES if name not in drawer.CONFOUNDERS]
-    several = 1 if findings else int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))
+    benign = (*drawer.CONFOUNDERS, normal_of(drawer))
+    disease = [name for name in findings or drawer.CLASSES if name not in benign]
+    several = 1 if findings or normal_of(drawer) else int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))
     chosen = list(rng.permutation(disease)[:several]) if disease and rng.random() < 0.5 else []
     chosen += [name for name in drawer.CONFOUNDERS if rng.random() < 0.5]
     return tuple(str(name) for name in chosen)
+
+
+def normal_of(drawer) -> str:
+    """The class that means healthy of a kind whose phantoms show one class each; nothing of other kinds."""
+    return getattr(drawer, "NORMAL", "")
 
 
 def stream(
