@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Look at a dataset.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data")
+classifiers = typer.Typer(help="Look at a classifier.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(classifiers, name="classifier")
 
 
 def main() -> None:
@@ -68,14 +70,8 @@ Inputs = Annotated[
     typer.Argument(metavar="IMAGES|MANIFEST", help="Images, a folder of images, or a manifest (docs/data.md)."),
 ]
 Data = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A CSV, or a folder that holds labels.csv.")]
-ClassifierName = Annotated[
-    str,
-    typer.Option(
-        "--classifier",
-        metavar="C",
-        help="A shipped name, a folder with a card, model.onnx, or package.module:function.",
-    ),
-]
+CLASSIFIERS = "A shipped name, a folder, model.onnx (.pt, .pt2), http://..., or [process:]package.module:function."
+ClassifierName = Annotated[str, typer.Option("--classifier", metavar="C", help=CLASSIFIERS)]
 TargetText = Annotated[
     str, typer.Option("--target", metavar="CLASS=P", help="The answer to ask for: effusion=0, or a=0,b=1, or normal.")
 ]
@@ -139,7 +135,7 @@ def demo(
 
 @command()
 def phantoms(
-    kind: Annotated[str, typer.Argument(help="chest or abdomen.")],
+    kind: Annotated[str, typer.Argument(help="chest, abdomen, fundus or oct.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write; the same command goes on where it was.")],
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 100,
     size: Annotated[int, typer.Option(min=64, max=512, help="Height and width in pixels.")] = 128,
@@ -176,6 +172,29 @@ def check(manifest: Data, dataset: Dataset = None, workers: Workers = 1) -> None
     cases = read_manifest(manifest, dataset)
     with progress("check", len(cases)) as done:
         summary = check_manifest(cases, workers, done)
+    typer.echo(summary)
+    if not summary.ok:
+        raise typer.Exit(SOME_FAILED)
+
+
+@command(classifiers, "check")
+def check_classifier(
+    name: Annotated[str, typer.Argument(metavar="C", help=CLASSIFIERS)],
+    card: CardPath = None,
+    manifest: Annotated[
+        Path | None, typer.Option("--data", metavar="MANIFEST", help="Ask these images (a manifest, or a folder).")
+    ] = None,
+) -> None:
+    """Ask a classifier a few images.
+
+    Says what it takes and answers, whether batches and repetitions agree, how fast it is, and whether it has gradients
+    and layers. Leaves with 3 where there is something to mend.
+    """
+    from counterscan.classifiers.check import check_classifier
+    from counterscan.classifiers.load import load_classifier
+    from counterscan.data.manifest import find_cases
+
+    summary = check_classifier(load_classifier(name, card), find_cases(manifest) if manifest else None)
     typer.echo(summary)
     if not summary.ok:
         raise typer.Exit(SOME_FAILED)

@@ -24,7 +24,7 @@ class Card(BaseModel):
     `shape` is `(c, *spatial)`; images reach it in [-1, 1], where `window` (low, high, unit) tells what -1 and 1 are in
     physical units. `output` says what the module answers: `binary` (one output for two classes, the second is the
     positive one), `multilabel` (one per class) or `softmax`; `scale` whether as logits or as probabilities. The module
-    itself is fed `(image - mean) / std`.
+    itself is fed `(image - mean) / std`, and its log-odds are divided by `temperature` (one, or one per class).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +38,7 @@ class Card(BaseModel):
     normal: str | None = None  # the class that means healthy, where there is one
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    temperature: tuple[float, ...] = (1.0,)
     window: tuple[float, float, str] | None = None
     modality: str = ""
     network: str = ""

@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import pytest
 import torch
@@ -37,6 +38,7 @@ number_with_card = type("Odd", (), {{"card": rule.card}})()
 def here(tmp_path, monkeypatch):
     (tmp_path / "rules_for_test.py").write_text(SOURCE)
     (tmp_path / "broken_for_test.py").write_text("1 / 0")
+    (tmp_path / "old.pkl").write_bytes(pickle.dumps({"weights": 1}))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -67,7 +69,10 @@ def test_a_card_can_be_given_as_a_file(here):
         ("no_such_package.at_all:rule", ClassifierError, "cannot import no_such_package"),
         ("broken_for_test:rule", ClassifierError, "importing broken_for_test failed: ZeroDivisionError"),
         ("rules_for_test:number_with_card", ClassifierError, "not a function on arrays"),
-        ("model.pt", WeightsError, "is a pickle, which runs code when opened"),
+        ("old.pkl", WeightsError, "is a pickle, which runs code when opened; save the module with torch.export.save"),
+        ("model.pt", ClassifierError, "model.pt does not exist"),
+        ("process:rules_for_test", ClassifierError, "write process:package.module:function"),
+        ("http://:80", ClassifierError, "is no address; write http://host:port/path"),
         ("model.onnx", ClassifierError, "does not exist"),
         ("no/such/thing", UnknownName, "no classifier is called 'no/such/thing'"),
     ],

@@ -91,7 +91,7 @@ def test_images_that_need_gradients_pass_and_give_none(write):
 
 
 def test_a_fixed_size_that_is_not_the_card_s_is_refused(write):
-    with pytest.raises(ClassifierError, match=r"takes images \(1, 16, 16\), its card says \(1, 8, 8\)"):
+    with pytest.raises(ClassifierError, match=r"takes images \(1, 16, 16\), its card says \(1, 8, 8\); correct"):
         OnnxClassifier(write(("b", 1, 16, 16)), CARD)
 
 
@@ -102,6 +102,28 @@ def test_files_that_are_no_model(tmp_path):
     broken.write_bytes(b"not a graph")
     with pytest.raises(ClassifierError, match="cannot be opened as an ONNX model") as caught:
         OnnxClassifier(broken, CARD)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("node", "kinds", "opset", "words"),
+    [
+        (("Blur", "our.lab"), {"x": "FLOAT"}, 17, "has no operator our.lab:Blur; export it from standard operators"),
+        (("Sparkle", ""), {"x": "FLOAT"}, 17, "has no operator Sparkle; export"),
+        (("Relu", ""), {"x": "FLOAT"}, 99, r"is written in opset 99; export it in opset \d+ or lower"),
+        (("Add", ""), {"x": "FLOAT", "age": "FLOAT"}, 17, "takes x .*, age .*; a classifier takes one array of floats"),
+        (("Relu", ""), {"x": "INT32"}, 17, r"takes x tensor\(int32\)"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line_that_names_the_cure(tmp_path, node, kinds, opset, words):
+    helper, types = onnx.helper, onnx.TensorProto
+    inputs = [helper.make_tensor_value_info(name, getattr(types, kind), [1, 1, 8, 8]) for name, kind in kinds.items()]
+    out = helper.make_tensor_value_info("y", next(iter(inputs)).type.tensor_type.elem_type, None)
+    graph = helper.make_graph([helper.make_node(node[0], list(kinds), ["y"], domain=node[1])], "odd", inputs, [out])
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("our.lab", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=9), tmp_path / "odd.onnx")
+    with pytest.raises(ClassifierError, match=words) as caught:
+        OnnxClassifier(tmp_path / "odd.onnx", CARD)
     assert "\n" not in str(caught.value)
 
 

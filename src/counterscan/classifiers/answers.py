@@ -1,7 +1,10 @@
 """What goes into a classifier and what comes out: checked batches in, log-odds out. No other file knows scales."""
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from counterscan.core import Card
 from counterscan.errors import ClassifierError
@@ -23,6 +26,25 @@ def check_card(card: Card) -> None:
             raise ClassifierError(f"{card.name}: {word} needs 1 or {card.shape[0]} values, got {len(values)}")
     if min(card.std) <= 0:
         raise ClassifierError(f"{card.name}: std must be positive, got {card.std}")
+    check_temperature(card.temperature, card)
+
+
+def check_temperature(temperature: tuple[float, ...], card: Card) -> None:
+    """Refuse a temperature that is not positive, or several where the classes depend on one another."""
+    most = len(card.classes) if card.output == "multilabel" else 1
+    if len(temperature) not in (1, most):
+        wanted = f"1 or {most} values" if most > 1 else "1 value"
+        raise ClassifierError(f"{card.name}: temperature needs {wanted} ({card.output}), got {len(temperature)}")
+    if not all(0 < value < math.inf for value in temperature):
+        raise ClassifierError(f"{card.name}: temperature must be positive, got {temperature}")
+
+
+def number_of(card: Card, key: str, default: float) -> float:
+    """A positive number in the card's settings, or the default."""
+    value = card.settings.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ClassifierError(f"{card.name}: the setting {key} must be a positive number, got {value!r}")
+    return value
 
 
 def prepare(images: Tensor, card: Card) -> Tensor:
@@ -40,8 +62,8 @@ def to_log_odds(answers: Tensor, card: Card, count: int) -> Tensor:
     """Log-odds `(count, k)` in float32 from what the classifier answered, as its card says it answers.
 
     A binary answer l becomes (-l, l) for two classes and (l,) for one; softmax logits become
-    `logit_i - logsumexp(the others)`; probabilities their logit. A wrong shape, NaN, infinity, or a probability
-    outside [0, 1] raises ClassifierError.
+    `logit_i - logsumexp(the others)`; probabilities their logit; then the card's temperature divides them. A wrong
+    shape, NaN, infinity, or a probability outside [0, 1] raises ClassifierError.
     """
     answers = _checked(answers, card, count)
     if card.scale == "probabilities":
@@ -50,7 +72,24 @@ def to_log_odds(answers: Tensor, card: Card, count: int) -> Tensor:
         answers = _against_the_others(answers)
     if card.output == "binary" and len(card.classes) == 2:
         answers = torch.cat([-answers, answers], 1)
-    return answers.float()
+    return tempered(answers, card.temperature, card).float()
+
+
+def tempered(log_odds: Tensor, temperature: tuple[float, ...], card: Card) -> Tensor:
+    """Log-odds `(b, k)` whose scores are divided by `temperature`: one number, or one per class."""
+    if set(temperature) == {1.0}:
+        return log_odds
+    return from_scores(to_scores(log_odds, card) / log_odds.new_tensor(temperature), card)
+
+
+def to_scores(log_odds: Tensor, card: Card) -> Tensor:
+    """What may be scaled or averaged class by class: of a softmax the log-probabilities, else the log-odds."""
+    return F.logsigmoid(log_odds) if card.output == "softmax" else log_odds
+
+
+def from_scores(scores: Tensor, card: Card) -> Tensor:
+    """Log-odds `(b, k)` from scores; those of a softmax need not sum to 1 any more, their probabilities will."""
+    return _against_the_others(scores) if card.output == "softmax" else scores
 
 
 def _per_channel(values: tuple[float, ...], images: Tensor) -> Tensor:

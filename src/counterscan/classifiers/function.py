@@ -9,7 +9,7 @@ from torch import Tensor
 
 from counterscan.classifiers.answers import check_card, prepare, to_log_odds
 from counterscan.core import Card
-from counterscan.errors import ClassifierError
+from counterscan.errors import ClassifierError, CounterscanError
 
 
 class FunctionClassifier:
@@ -29,6 +29,8 @@ class FunctionClassifier:
         pixels = prepare(images.detach(), self.card).float().cpu().numpy().copy()  # the function may write into it
         try:
             answers = torch.as_tensor(np.asarray(self.function(pixels)))
+        except CounterscanError:
+            raise
         except Exception as error:
             said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
             raise ClassifierError(f"{self.card.name} failed on images {pixels.shape}: {said}") from error

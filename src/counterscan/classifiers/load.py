@@ -1,63 +1,81 @@
-"""A classifier by what a user types: a shipped name, a folder with a card, a model.onnx, or package.module:function."""
+"""A classifier by what a user types: a shipped name, a folder, a file, a service, or package.module:function."""
 
 import importlib
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from torch import nn
 
+from counterscan.classifiers.answers import number_of
 from counterscan.classifiers.function import FunctionClassifier
 from counterscan.classifiers.onnx import OnnxClassifier
+from counterscan.classifiers.process import Worker
+from counterscan.classifiers.scripted import open_program
+from counterscan.classifiers.service import SCHEMES, Service
 from counterscan.classifiers.torch import TorchClassifier, one_line
 from counterscan.core import Card, Classifier
 from counterscan.errors import ClassifierError, UnknownName, WeightsError, did_you_mean
 from counterscan.registry import shipped_weights
 
-PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
+PROGRAMS = (".pt", ".pth", ".pt2", ".ts", ".ckpt", ".pkl", ".pickle", ".bin")  # what is inside decides
+PROCESS = "process:"
 
 
 def load_classifier(spec: str | Path, card: Card | str | Path | None = None) -> Classifier:
     """The classifier that `spec` names.
 
     - `chest/classifier`: shipped weights, or a folder with `card.json` and safetensors;
-    - `model.onnx`, with `card.json` beside it or `model.json`;
+    - `model.onnx`, `model.pt` (TorchScript) or `model.pt2` (an exported program), with `card.json` beside it or
+      `model.json`;
+    - `http://host:port/path` or `https://...`: a service, which answers GET with its card if it has one;
     - `package.module:name`: a function on arrays, a torch module, or a ready Classifier; the first two say what they
-      answer by an attribute `card`.
+      answer by an attribute `card`;
+    - `process:package.module:function`: such a function, in a process of its own.
 
     `card` (a Card, or the path of one) stands in for the card that is not there. Raises UnknownName for a name that is
     neither, with the nearest that is; WeightsError for a missing or wrong card and for pickles.
     """
     text, path = str(spec), Path(spec)
     given = card if isinstance(card, Card) or card is None else read_card(Path(card))
+    if text.startswith(SCHEMES):
+        return _from_service(text, given)
+    if text.startswith(PROCESS):
+        return _from_process(text.removeprefix(PROCESS), given)
     if path.suffix.lower() == ".onnx":
         return OnnxClassifier(path, given or _card_beside(path))
-    if path.suffix.lower() in PICKLES:
-        raise WeightsError(f"{path} is a pickle, which runs code when opened; name a function: package.module:function")
+    if path.suffix.lower() in PROGRAMS:
+        return _from_program(path, given)
     if ":" in text and not path.exists():
         return _from_python(text, given)
     if text in shipped_weights() or path.is_dir():
         return _from_weights(text)
     raise UnknownName(
-        f"no classifier is called {text!r}{did_you_mean(text, _shipped())}; "
-        "name shipped weights, a folder with card.json, an .onnx file or package.module:function"
+        f"no classifier is called {text!r}{did_you_mean(text, _shipped())}; name shipped weights, a folder with "
+        "card.json, a file (.onnx, .pt, .pt2), http://host:port/path or package.module:function"
     )
 
 
 def read_card(path: Path) -> Card:
     """The card in a JSON file; WeightsError says what is wrong with it."""
     try:
-        return Card.model_validate_json(path.read_bytes())
+        return _parsed(path.read_bytes(), str(path))
     except OSError:
         raise WeightsError(f"{path} cannot be read; name a card.json") from None
+
+
+def _parsed(data: bytes, source: str) -> Card:
+    try:
+        return Card.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise WeightsError(f"{path} is no card: {where}: {first['msg']}") from None
+        raise WeightsError(f"{source} is no card: {where}: {first['msg']}") from None
 
 
 def _shipped() -> list[str]:
@@ -66,7 +84,7 @@ def _shipped() -> list[str]:
 
 def _card_beside(path: Path) -> Card:
     if not path.is_file():
-        raise ClassifierError(f"{path} does not exist; name an .onnx file")
+        raise ClassifierError(f"{path} does not exist; name an .onnx, .pt or .pt2 file")
     for place in (path.with_suffix(".json"), path.with_name("card.json")):
         if place.is_file():
             return read_card(place)
@@ -77,6 +95,39 @@ def _from_weights(text: str) -> Classifier:
     from counterscan.weights.store import load_weights
 
     return TorchClassifier(*load_weights(text, kind="classifier"))
+
+
+def _from_program(path: Path, given: Card | None) -> Classifier:
+    program = open_program(path)
+    card = given or _card_beside(path)
+    program.check_card(path.name, card)
+    return TorchClassifier(program, card)
+
+
+def _from_service(url: str, given: Card | None) -> Classifier:
+    service = Service(url)
+    card = given or _card_of(service)
+    timeout, batch = number_of(card, "timeout", service.timeout), number_of(card, "batch", service.batch)
+    return FunctionClassifier(replace(service, timeout=timeout, batch=max(int(batch), 1)), card)
+
+
+def _card_of(service: Service) -> Card:
+    try:
+        return _parsed(service.card(), f"the answer of {service.name} to GET")
+    except (ClassifierError, WeightsError) as error:
+        raise WeightsError(f"{error}; give --card, or let the service answer GET with its card") from None
+
+
+def _from_process(name: str, given: Card | None) -> Classifier:
+    if not all(name.partition(":")):
+        raise ClassifierError(f"{PROCESS}{name} names no function; write {PROCESS}package.module:function")
+    worker = Worker(name)
+    told = b"" if given else worker.card()
+    if not (given or told):
+        raise ClassifierError(f"{worker} has no card; set {name.partition(':')[2]}.card = Card(...), or give --card")
+    card = given or _parsed(told, f"the card of {worker}")
+    worker.timeout = number_of(card, "timeout", worker.timeout)
+    return FunctionClassifier(worker, card)
 
 
 def _from_python(text: str, given: Card | None) -> Classifier:

@@ -1,5 +1,6 @@
 """An ONNX model as a classifier, run by onnxruntime."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from counterscan.classifiers.answers import check_card, prepare, to_log_odds
+from counterscan.classifiers.sizes import fits, in_portions, wrong_size
 from counterscan.core import Card
 from counterscan.errors import ClassifierError, MissingExtra
 
@@ -34,26 +36,27 @@ class OnnxClassifier:
         self._batch, self._channels_last = self._layout()
 
     def __call__(self, images: Tensor) -> Tensor:
-        pixels = prepare(images.detach(), self.card).cpu().numpy().astype(TYPES[self._input.type])
-        pixels = np.moveaxis(pixels, 1, -1) if self._channels_last else pixels
-        size = self._batch or len(pixels)
-        answers = [self._ask(pixels[start : start + size], size) for start in range(0, len(pixels), size)]
-        return to_log_odds(torch.from_numpy(np.concatenate(answers)), self.card, len(images)).to(images.device)
+        pixels = prepare(images.detach(), self.card).cpu()
+        answers = in_portions(self._ask, pixels, least=self._batch or 1, most=self._batch)
+        return to_log_odds(answers, self.card, len(images)).to(images.device)
 
-    def _ask(self, pixels: np.ndarray, size: int) -> np.ndarray:
-        filling = np.repeat(pixels[-1:], size - len(pixels), axis=0)
-        batch = np.ascontiguousarray(np.concatenate([pixels, filling]))
+    def _ask(self, pixels: Tensor) -> Tensor:
+        batch = pixels.movedim(1, -1) if self._channels_last else pixels
+        array = np.ascontiguousarray(batch.numpy(), TYPES[self._input.type])
         try:
-            (answers,) = self.session.run([self._output], {self._input.name: batch})
-            return np.asarray(answers)[: len(pixels)]
+            (answers,) = self.session.run([self._output], {self._input.name: array})
+            return torch.from_numpy(np.asarray(answers))
         except Exception as error:
-            raise ClassifierError(f"{self.path.name} failed on images {batch.shape}: {_first_line(error)}") from error
+            raise ClassifierError(f"{self.path.name} failed on images {array.shape}: {_first_line(error)}") from error
 
     def _only_input(self) -> Any:
         inputs = self.session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in TYPES:
             takes = ", ".join(f"{one.name} {one.type}" for one in inputs)
-            raise ClassifierError(f"{self.path.name} takes {takes}; a classifier takes one array of floats: the images")
+            raise ClassifierError(
+                f"{self.path.name} takes {takes}; a classifier takes one array of floats: the images "
+                "(export it with the other inputs filled in)"
+            )
         return inputs[0]
 
     def _named_output(self) -> str:
@@ -71,9 +74,9 @@ class OnnxClassifier:
         """The fixed batch size (0: any), and whether channels come last."""
         batch, *shape = self._input.shape
         channels, *spatial = self.card.shape
-        channels_last = not _fits(shape, (channels, *spatial)) and _fits(shape, (*spatial, channels))
-        if not channels_last and not _fits(shape, (channels, *spatial)):
-            raise ClassifierError(f"{self.path.name} takes images {tuple(shape)}, its card says {self.card.shape}")
+        channels_last = not fits(shape, (channels, *spatial)) and fits(shape, (*spatial, channels))
+        if not channels_last and not fits(shape, (channels, *spatial)):
+            raise wrong_size(self.path.name, shape, self.card)
         return (batch if isinstance(batch, int) and batch > 0 else 0), channels_last
 
 
@@ -87,14 +90,18 @@ def _open(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ClassifierError(f"{path} cannot be opened as an ONNX model: {_first_line(error)}") from error
+        raise ClassifierError(f"{path} cannot be opened as an ONNX model: {_why(error)}") from error
 
 
-def _fits(shape: list[int | str | None], wanted: tuple[int, ...]) -> bool:
-    """Whether a model's input shape, with names or None where it is free, takes `wanted`."""
-    return len(shape) == len(wanted) and all(
-        not isinstance(side, int) or side == asked for side, asked in zip(shape, wanted, strict=True)
-    )
+def _why(error: Exception) -> str:
+    """What onnxruntime said of a file, and the cure for what exporters most often do."""
+    said = _first_line(error)
+    if operator := re.search(r"([\w.]*:?\w+)\(-?\d+\) is not a registered|No Op registered for (\w+)", said):
+        name = operator[1] or operator[2]
+        return f"onnxruntime has no operator {name}; export it from standard operators, or name a function instead"
+    if opset := re.search(r"Opset (\d+) is under development.* is till opset (\d+)", said):
+        return f"it is written in opset {opset[1]}; export it in opset {opset[2]} or lower, or update onnxruntime"
+    return said.rpartition(" failed:")[2][:300]
 
 
 def _first_line(error: Exception) -> str:

@@ -56,7 +56,7 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
     Modes are set one by one, so that a layer which its owner keeps frozen in a training network stays frozen. What is
     computed inside stays differentiable in the images, and never in the parameters.
     """
-    training = [part for part in module.modules() if part.training]
+    training = [part for part in module.modules() if getattr(part, "training", False)]  # frozen TorchScript has none
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     try:
         for part in training:
@@ -103,8 +103,7 @@ def find_layer(classifier: Classifier, layer: str = "") -> str:
     The default is the last layer whose map is at least 14 wide, else the finest there is. A name wins over a
     resolution; a mistyped one raises ClassifierError with the nearest that exists.
     """
-    names = dict(torch_classifier(classifier).module.named_modules())
-    if layer and layer in names:
+    if layer and layer in dict(_open_parts(torch_classifier(classifier).module)):
         return layer
     known = candidate_layers(classifier)
     if not known:
@@ -145,7 +144,10 @@ def forward_with_layers(classifier: Classifier, images: Tensor, layers: Sequence
         log_odds = classifier(images.detach())
     for name in names:
         if name not in caught or len(caught[name]) != len(images):
-            raise ClassifierError(f"layer {name!r} of {classifier.card.name} does not run once for each image")
+            raise ClassifierError(
+                f"layer {name!r} of {classifier.card.name} does not run once for each image: "
+                "take the classifier out of Averaged or a fixed batch, or use rise"
+            )
     return [caught[name] for name in names], log_odds
 
 
@@ -162,8 +164,10 @@ def torch_classifier(classifier: Any) -> TorchClassifier:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of what another library said."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    """The first line of what another library said; the last of TorchScript, which begins with its stack."""
+    lines = str(error).strip().splitlines() or [""]
+    line = lines[-1] if "TorchScript" in lines[0] else lines[0]
+    return f"{type(error).__name__}: {line.removeprefix('RuntimeError: ')}"
 
 
 @contextmanager
@@ -189,10 +193,15 @@ def _trace(source: TorchClassifier) -> dict[str, tuple[int, ...]]:
 
         return record
 
-    hooks = [(part, recorder(name)) for name, part in source.module.named_modules() if name]
+    hooks = [(part, recorder(name)) for name, part in _open_parts(source.module)]
     with _hooked(hooks), torch.no_grad():
         source(torch.zeros(1, *source.card.shape))
     return shapes
+
+
+def _open_parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The named modules inside `module` that take hooks: what TorchScript has compiled does not."""
+    return [it for it in module.named_modules() if it[0] and not isinstance(it[1], torch.jit.ScriptModule)]
 
 
 def _is_map(output: Any, dims: int) -> bool:

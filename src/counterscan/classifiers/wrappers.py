@@ -1,5 +1,7 @@
 """Wrappers that keep the classifier's promise: count its queries, take its gradients away, fit other sizes."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -8,17 +10,24 @@ from counterscan.data.fitting import fit_images
 
 
 class Counting:
-    """Counts the images asked of a classifier in `queries`."""
+    """Counts in `queries` the images that a classifier is shown; `Averaged` sees each several times."""
 
     def __init__(self, classifier: Classifier):
         self.classifier = classifier
         self.card = classifier.card
         self.differentiable = classifier.differentiable
         self.queries = 0
+        self._views = _views(classifier)
 
     def __call__(self, images: Tensor) -> Tensor:
-        self.queries += len(images)
+        self.queries += len(images) * self._views
         return self.classifier(images)
+
+
+def _views(classifier: Any) -> int:
+    """How often a classifier, whatever wraps it, looks at an image to answer it once."""
+    views = getattr(classifier, "views", 1)
+    return views * _views(classifier.classifier) if hasattr(classifier, "classifier") else views
 
 
 class BlackBox:
