@@ -103,5 +103,5 @@ def test_the_explainer_of_the_how_to_works():
     classifier = FunctionClassifier(lambda images: images.mean((1, 2, 3))[:, None], card)
     images = torch.full((2, 1, 32, 32), -0.5)
     images[:, :, 16:, 16:] = 1
-    explanation = names["Occlusion"]()(classifier, images, Target(((0, 0.0),)))
+    explanation = names["Blackout"]()(classifier, images, Target(((0, 0.0),)))
     assert explanation.heatmap[0, 0, 20, 20] > explanation.heatmap[0, 0, 4, 4]

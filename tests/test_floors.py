@@ -15,7 +15,7 @@ FLOORS = (
     {"classifiers", "priors"},
     {"explainers"},
     {"metrics", "train"},
-    {"bench", "report", "study", "synthesis", "engine", "outputs", "jobs", "listing", "score", "demo"},
+    {"bench", "report", "study", "synthesis", "engine", "outputs", "jobs", "listing", "score", "demo", "doctor"},
     {"cli", "web"},
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -359,3 +359,20 @@ def list_names(
     from counterscan.listing import listing
 
     typer.echo(listing(what))
+
+
+@command()
+def doctor() -> None:
+    """Say what is wrong with an environment.
+
+    Versions, broken libraries, devices, DICOM codecs, threads, disk, memory and shipped weights, each fault with its
+    cure. Leaves with 3 where there is something to mend; an optional library that is absent is no fault.
+    """
+    from counterscan.doctor import examine, looks
+    from counterscan.progress import progress
+
+    with progress("doctor", len(looks()), "looks") as done:
+        report = examine(done)
+    typer.echo(report)
+    if report.faults:
+        raise typer.Exit(SOME_FAILED)

@@ -1,4 +1,4 @@
-"""What an attribution explains: one number for the evidence against the target, and its gradient at a layer."""
+"""What an attribution explains: one number for the evidence against the target, and its gradients."""
 
 from itertools import zip_longest
 
@@ -10,17 +10,63 @@ from counterscan.core import Classifier, Target
 from counterscan.errors import ClassifierError
 
 
-def evidence_against(target: Target, log_odds: Tensor) -> Tensor:
+def evidence_against(target: Target, log_odds: Tensor, counted: Tensor | None = None) -> Tensor:
     """The evidence `(b,)` against the target: minus the signed log-odds, summed over the classes not yet as asked.
 
     For `tumour=0` it is the log-odds of the tumour, for `tumour=1` their negative: the map then shows what speaks for
     its absence. A class asked for at another probability counts with the sign of its distance from there. The sum, and
     not the `score` of all classes together, because the map shall show each of them and not only the worst; without
     the classes that are as asked already, which would only add noise, unless all of them are.
+
+    Where an image is changed and asked again, `counted` keeps to the classes of the image itself: else a class that
+    is reached on the way would leave the sum, and the evidence would jump.
     """
-    signed = torch.stack([Target((one,)).score(log_odds) for one in target.wanted])
-    missed = (signed <= 0).detach()
-    return -(signed * (missed | ~missed.any(0))).sum(0)
+    counted = counted_classes(target, log_odds) if counted is None else counted
+    return -(_signed(target, log_odds) * counted).sum(0)
+
+
+def counted_classes(target: Target, log_odds: Tensor) -> Tensor:
+    """Which of the classes asked for count as evidence, boolean `(wanted, b)`: those missed, or all if none is."""
+    missed = (_signed(target, log_odds) <= 0).detach()
+    return missed | ~missed.any(0)
+
+
+@torch.no_grad()
+def ask_evidence(
+    classifier: Classifier, images: Tensor, target: Target, counted: Tensor, bfloat16: bool = False
+) -> Tensor:
+    """The evidence `(b,)` in log-odds that images `(b, c, *spatial)` hold against the target, without gradients.
+
+    With `bfloat16` a torch classifier is asked in that precision.
+    """
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
+        log_odds = classifier(images)
+    return evidence_against(target, log_odds.float(), counted)
+
+
+@torch.no_grad()
+def ask_counted(classifier: Classifier, images: Tensor, target: Target) -> Tensor:
+    """The `counted_classes` `(wanted, b)` of images `(b, c, *spatial)`; one query an image."""
+    return counted_classes(target, classifier(images))
+
+
+def input_gradients(
+    classifier: Classifier, images: Tensor, target: Target, counted: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The gradient `(b, c, *spatial)` of the evidence against the target in the pixels, and the evidence `(b,)`.
+
+    In log-odds per unit of the image, whose range is [-1, 1]. Frozen parameters and a caller's `no_grad` do not
+    matter, and no parameter's `.grad` is touched. An answer cut from its image raises ClassifierError.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        pixels = images.detach().clone().requires_grad_()
+        y = evidence_against(target, classifier(pixels), counted)
+        (gradient,) = torch.autograd.grad(y.sum(), pixels, allow_unused=True) if y.requires_grad else (None,)
+    if gradient is None:
+        raise ClassifierError(
+            f"{classifier.card.name}: no gradient leads from the answer to the image; use one that needs none: rise"
+        )
+    return gradient.float(), y.detach()
 
 
 def activations_and_gradients(
@@ -42,3 +88,8 @@ def activations_and_gradients(
             )
         found.append((activation.detach().float(), gradient.float()))
     return found
+
+
+def _signed(target: Target, log_odds: Tensor) -> Tensor:
+    """For each class asked for, its log-odds `(wanted, b)` of being as asked."""
+    return torch.stack([Target((one,)).score(log_odds) for one in target.wanted])
