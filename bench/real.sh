@@ -8,13 +8,13 @@ work=${1:?name a folder for the data, the weights and the explanations}
 here=$(cd "$(dirname "$0")" && pwd)
 [ -f "$work/ct/labels.csv" ] || python "$here/real_sets.py" "$work"
 
-train() { # name, settings of the data set
-  local name=$1; shift
+train() { # name, steps of the editor, settings of the data set
+  local name=$1 steps=$2; shift 2
   counterscan train classifier --data "$work/$name" --out "$work/$name-classifier" --set steps=500 "$@" --resume
   counterscan train classifier --data "$work/$name" --out "$work/$name-judge" --set network=vgg --set seed=1 \
     --set steps=500 "$@" --resume
   counterscan train inpainting --data "$work/$name" --classifier "$work/$name-classifier" --out "$work/$name-inpainting" \
-    --set steps=2000 --set augmented=true "$@" --resume
+    --set steps="$steps" --set augmented=true "$@" --resume
 }
 
 models() { # name: the words that name its models
@@ -22,13 +22,13 @@ models() { # name: the words that name its models
 }
 
 ct() {
-  train ct --set flip=true
+  train ct 2000 --set flip=true
   python "$here/comparison.py" folds "$work/ct" --name ct_sarcoma $(models ct) --target tumour=0 \
     --work "$work/measured/ct" --masks 300
 }
 
 cxr() {
-  train cxr
+  train cxr 1400
   counterscan explain "$work/cxr" --fold 0 $(models cxr) --target normal --with inpainting --out "$work/measured/cxr"
   counterscan score "$work/measured/cxr" --judge "$work/cxr-judge" --json results/cxr_pneumonia-inpainting.json
   python "$here/comparison.py" folds "$work/cxr_masks" --name cxr_lesion_masks $(models cxr) --target normal \

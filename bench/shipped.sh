@@ -14,7 +14,7 @@ abdomen() {
   counterscan phantoms abdomen --n 10000 --seed 8 --out "$work/abdomen-8"
   train classifier abdomen/classifier abdomen-7 --set steps=3000 --set rate=0.002 --set seed=1
   train classifier abdomen/judge abdomen-8 --set network=vgg --set steps=2000 --set rate=0.002 --set seed=2
-  train inpainting abdomen/inpainting abdomen-7 --classifier "$work/abdomen/classifier" --set steps=4000 --set seed=1
+  train inpainting abdomen/inpainting abdomen-7 --classifier "$work/abdomen/classifier" --set steps=7000 --set seed=1
 }
 
 chest() {

@@ -67,4 +67,5 @@ def test_an_editor_flips_the_classifier_and_comes_nearer_to_the_twin(name):
     change = answer.heatmap.mean((1, 2, 3))
     assert change[~sick].mean() < 0.4 * change[sick].mean()
     before, after = ((x - twins).abs().mean((1, 2, 3))[sick] for x in (images, answer.counterfactual))
-    assert (after < before).float().mean() > 0.6
+    assert (after < before).float().mean() > 0.5
+    assert after.sum() < 0.9 * before.sum()

@@ -40,7 +40,7 @@ LEAST = 5  # images in a batch
 HOSTS = 5  # times as many healthy images as abnormal ones are looked through for one that a graft fits into
 # Healthy anatomy first, and the classifier's gradient last: a generator that must flip the classifier before it can
 # restore anything finds the classifier's blind spots instead (it drew white discs into both kidneys), and stays there.
-RESTORING_ONLY, FLIPPING_IN_FULL = 0.7, 0.8  # shares of the steps
+RESTORING_ONLY, FLIPPING_IN_FULL = 0.4, 0.5  # shares of the steps
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Weights:
     """Weights of the loss terms; images are in [-1, 1] and every term is a mean over the pixels it is about."""
 
     adversarial: float = 0.3
-    flipping: float = 0.03
-    closeness: float = 0.5
-    variation: float = 1.0
+    flipping: float = 0.05
+    closeness: float = 5.0
+    variation: float = 0.5
     restoration: float = 10.0
     spoilt: float = 3.0
 
@@ -218,7 +218,7 @@ class InpaintingTask:
     def _restore_losses(self, spoilt: Spoilt, condition: Tensor, progress: float) -> dict[str, Tensor]:
         # L1 asks for the median: a change where one is likelier than the ratio of the weights. At first that is nearly
         # everywhere, so that what is spoilt is found at all; later it has to be likelier.
-        eager, strict = max(0.3, 1 - progress), min(1.0, 0.2 + 1.6 * progress)
+        eager, strict = max(0.5, 1 - progress), min(1.0, 0.2 + 1.6 * progress)
         error = (self._edit(spoilt.images, condition[:1].expand(len(spoilt.images), -1)) - spoilt.whole).abs() / 2
         return {
             "kept": self.weights.restoration * strict * error.mean(),
