@@ -5,7 +5,7 @@
 # nothing; folds 1 and 2 choose rules, the others are measured on. A run that was stopped goes on where it was.
 set -euo pipefail
 work=${1:?name a folder for the data, the weights and the explanations}
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(dirname "$0")
 [ -f "$work/ct/labels.csv" ] || python "$here/real_sets.py" "$work"
 
 train() { # name, steps of the editor, settings of the data set
