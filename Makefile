@@ -25,8 +25,9 @@ docs: $(READY)
 	$(BIN)/python docs/write_results.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_docs.py $(ARGS)
 
+# phantoms are drawn by processes whose BLAS would otherwise have several threads each, that wait for one another
 bench: $(READY)
-	$(BIN)/python bench/run.py $(ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python bench/run.py $(ARGS)
 
 setup: $(READY)
 
