@@ -49,7 +49,7 @@ def test_a_library_that_breaks_at_import_is_named_and_does_no_harm(fake, monkeyp
     fake("captum", code)
     if "sleep" in code:
         monkeypatch.setattr(doctor.ask, "__kwdefaults__", {"limit": 3})
-    line = only(doctor.library(CAPTUM))
+    line = only(doctor.installed(CAPTUM))
     assert line.found.startswith("BROKEN: ")
     assert said in line.found
     assert line.cure == "run: pip install --force-reinstall 'captum>=0.7'"
@@ -57,12 +57,12 @@ def test_a_library_that_breaks_at_import_is_named_and_does_no_harm(fake, monkeyp
 
 def test_a_library_that_prints_is_no_fault(fake):
     fake("captum", "print('hello'); __version__ = '0.9.0'; import sys; sys.stdout = None")
-    assert only(doctor.library(CAPTUM)) == Line("captum", "0.9.0")
+    assert only(doctor.installed(CAPTUM)) == Line("captum", "0.9.0")
 
 
 def test_a_library_that_is_too_old_is_to_be_upgraded(fake):
     fake("captum", "__version__ = '0.6.9'")
-    line = only(doctor.library(CAPTUM))
+    line = only(doctor.installed(CAPTUM))
     assert (line.found, line.cure) == ("0.6.9 is too old", "run: pip install --upgrade 'captum>=0.7'")
 
 
@@ -75,14 +75,14 @@ def test_a_library_that_is_too_old_is_to_be_upgraded(fake):
     ],
 )
 def test_only_a_library_that_is_needed_may_not_be_absent(need, found, cure):
-    assert only(doctor.library(need)) == Line("no-such-library", found, cure)
+    assert only(doctor.installed(need)) == Line("no-such-library", found, cure)
 
 
 def test_a_broken_torchvision_is_the_first_to_be_mended(fake):
     fake("torchvision", "raise RuntimeError('operator torchvision::nms does not exist')")
     fake("captum", "import torchvision")
-    assert "pip uninstall torchvision" in only(doctor.library(Need("torchvision", extra=doctor.BESIDE))).cure
-    assert only(doctor.library(CAPTUM)).cure == "mend torchvision first"
+    assert "pip uninstall torchvision" in only(doctor.installed(Need("torchvision", extra=doctor.BESIDE))).cure
+    assert only(doctor.installed(CAPTUM)).cure == "mend torchvision first"
 
 
 def test_every_library_of_the_extras_is_looked_at():

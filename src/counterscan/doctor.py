@@ -101,7 +101,7 @@ def examine(progress: Callable[[int], None] | None = None) -> Report:
 
 def looks() -> list[Callable[[], Found]]:
     """All that is looked at, one process or less each."""
-    return [versions, *(partial(library, need) for need in needs()), machine, codecs, weights, surroundings]
+    return [versions, *(partial(installed, need) for need in needs()), machine, codecs, weights, surroundings]
 
 
 def ask(look: str, *words: str, limit: float = LIMIT) -> tuple[Any, str]:
@@ -153,7 +153,7 @@ def versions() -> Found:
     return {"versions": [Line("Python", system), Line("counterscan", metadata.version("counterscan"))]}
 
 
-def library(need: Need) -> Found:
+def installed(need: Need) -> Found:
     """Is it there, is it new enough, and can it be imported?"""
     module, _, attribute = MODULES.get(need.name, need.name.replace("-", "_")).partition(":")
     found, problem = ask("import", module, attribute, need.name)

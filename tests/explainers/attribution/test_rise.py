@@ -5,7 +5,8 @@ from torch.nn import functional as F
 from counterscan.classifiers.function import FunctionClassifier
 from counterscan.core import Card, Target
 from counterscan.errors import CounterscanError
-from counterscan.explainers.attribution.rise import RISE, axis_weights, border_median, mask_variance
+from counterscan.explainers.attribution.rise import RISE, axis_weights, mask_variance
+from counterscan.explainers.attribution.substrate import border_median
 
 SIDE = 24
 CARD = Card(name="linear", shape=(1, SIDE, SIDE), classes=("lesion",), scale="probabilities")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from counterscan.core import Classifier, Target
 from counterscan.errors import CounterscanError
+from counterscan.explainers.attribution.substrate import substrate
 from counterscan.explainers.base import AttributionExplainer
 from counterscan.registry import EXPLAINERS
 
@@ -45,8 +46,7 @@ class RISE(AttributionExplainer):
     def run(self, classifier: Classifier, images: Tensor, target: Target) -> Tensor:
         """The slope `(b, 1, *spatial)` of the probability that the target is missed, per unit of mask."""
         spatial = tuple(images.shape[2:])
-        fill = border_median(images) if self.fill is None else images.new_full(images.shape[:2], self.fill)
-        fill = fill.reshape(*fill.shape, *[1] * len(spatial))
+        fill = substrate(images, self.fill)
         shown = images.new_zeros(len(images), math.prod(spatial))  # sum of f (M - p)
         drawn = images.new_zeros(math.prod(spatial))  # sum of M - p: the part of a mean f that chance leaves
         total = images.new_zeros(len(images))  # sum of f
@@ -101,10 +101,3 @@ def mask_variance(spatial: tuple[int, ...], s: int, p: float) -> Tensor:
     for square in squares:
         variance = variance[..., None] * square
     return variance
-
-
-def border_median(images: Tensor) -> Tensor:
-    """The median `(b, c)` of the outermost pixels of images `(b, c, *spatial)`: air, in most scans."""
-    inside = torch.zeros(images.shape[2:], dtype=torch.bool, device=images.device)
-    inside[(slice(1, -1),) * inside.ndim] = True
-    return images[:, :, ~inside].median(2).values

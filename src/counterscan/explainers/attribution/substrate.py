@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from counterscan.errors import CounterscanError, did_you_mean
-from counterscan.explainers.attribution.rise import border_median
 
 NAMED = ("border", "mean", "blur")
 BLUR = 0.1  # standard deviation of the blur, as a share of each side: wide enough for a lesion to be gone
@@ -35,6 +34,13 @@ def substrate(images: Tensor, fill: Fill) -> Tensor:
     else:
         values = images.new_full(images.shape[:2], float(fill))
     return values.reshape(*values.shape, *[1] * (images.ndim - 2)).expand_as(images)
+
+
+def border_median(images: Tensor) -> Tensor:
+    """The median `(b, c)` of the outermost pixels of images `(b, c, *spatial)`: air, in most scans."""
+    inside = torch.zeros(images.shape[2:], dtype=torch.bool, device=images.device)
+    inside[(slice(1, -1),) * inside.ndim] = True
+    return images[:, :, ~inside].median(2).values
 
 
 def _blurred(images: Tensor) -> Tensor:
