@@ -32,9 +32,10 @@ from counterscan.metrics.validity import attempted
 from counterscan.score import compare
 
 RESULTS = Path(os.path.relpath(Path(__file__).parents[1] / "results"))  # commands are kept as one would type them
-TARGETS = {"abdomen": "tumour=0", "chest": "normal"}
+TARGETS = {"abdomen": "tumour=0", "chest": "normal", "fundus": "dr=0", "oct": "normal"}
 SEEDS = {"validation": 20261, "test": 20262}
-LAYER_IMAGES = 160  # validation images that a layer is chosen on
+LAYER_IMAGES = {"layer-cam": 160, "grad-cam": 160, "score-cam": 48}  # validation images that a layer is chosen on
+WITHOUT_LAYER = ("gradient", "smooth-grad", "integrated-gradients", "occlusion")
 
 
 def counterscan(*words: str) -> str:
@@ -87,7 +88,7 @@ class Comparison:
     def best_layer(self, method: str) -> list[str]:
         """The layer whose best mask rule has the best IoU on validation images, healthy ones kept silent if it can."""
         classifier = load_classifier(self.classifier)
-        images = self.images(classifier)
+        images = self.images(classifier, LAYER_IMAGES[method])
         every = torch.arange(len(images))
         masks = images.masks(every)
         tried = {}
@@ -101,13 +102,13 @@ class Comparison:
             )
         return ["--set", f"layer={max(tried, key=lambda name: tried[name])}"]
 
-    def images(self, classifier: Classifier) -> Images:
-        """The first validation images at the classifier's size; enough to tell layers apart."""
+    def images(self, classifier: Classifier, n: int) -> Images:
+        """The first `n` validation images at the classifier's size; enough to tell layers apart."""
         manifest = read_manifest(self.part("validation")[0], self.dataset or None)
         if self.data:
             manifest = manifest.select(folds=self.folds["validation"])
         window = Window(*classifier.card.window) if classifier.card.window else None
-        return open_images(replace(manifest, cases=manifest.cases[:LAYER_IMAGES]), classifier.card.shape, window)
+        return open_images(replace(manifest, cases=manifest.cases[:n]), classifier.card.shape, window)
 
     def map(self, explainer: Explainer, classifier: Classifier, images: Tensor) -> Tensor:
         """Maps of a batch, empty where the answer is as asked already, as they are when masks are made."""
@@ -116,8 +117,10 @@ class Comparison:
 
     def run(self) -> None:
         folders = {"inpainting": self.measure("inpainting")}
-        for method in ("layer-cam", "grad-cam"):
+        for method in LAYER_IMAGES:
             folders[method] = self.measure(method, *self.best_layer(method))
+        for method in WITHOUT_LAYER:
+            folders[method] = self.measure(method)
         folders["rise"] = self.measure("rise", "--set", f"masks={self.masks}", "--set", "bfloat16=true")
         differences = {m: self.difference(folders["inpainting"], f) for m, f in folders.items() if m != "inpainting"}
         result = {"command": shlex.join(["python", *sys.argv]), "what": "inpainting minus the method, paired by image"}
@@ -131,7 +134,7 @@ class Comparison:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=["phantoms", "folds"])
-    parser.add_argument("what", help="abdomen or chest, or a manifest with folds")
+    parser.add_argument("what", help="a kind of phantom, or a manifest with folds")
     parser.add_argument("--name", help="of the files under results/")
     parser.add_argument("--classifier")
     parser.add_argument("--judge")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train the shipped weights from nothing: `bash bench/shipped.sh WORK [abdomen|chest]`, some hours on two cores. The judge
+# Train the shipped weights from nothing: `bash bench/shipped.sh WORK [abdomen|chest|fundus|oct]`, hours on two cores. The judge
 # is of another architecture, and learns from other phantoms. A run that was stopped goes on where it was.
 set -euo pipefail
 work=${1:?name a folder for archives and weights}

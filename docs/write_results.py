@@ -6,10 +6,22 @@ from pathlib import Path
 
 PAGE = Path(__file__).with_name("results.md")
 RESULTS = Path(__file__).parents[1] / "results"
-METHODS = ("inpainting", "layer-cam", "grad-cam", "rise")
+METHODS = (
+    "inpainting",
+    "layer-cam",
+    "grad-cam",
+    "score-cam",
+    "rise",
+    "occlusion",
+    "gradient",
+    "smooth-grad",
+    "integrated-gradients",
+)
 SETS = {
     "abdomen": "Abdominal CT phantoms: 300 fresh ones, target `tumour=0`",
     "chest": "Chest X-ray phantoms: 300 fresh ones, target `normal`",
+    "fundus": "Fundus phantoms: 200 fresh ones, target `dr=0`",
+    "oct": "OCT phantoms: 200 fresh ones, target `normal`",
     "ct_sarcoma": "Real CT of soft-tissue sarcomas: fold 0, target `tumour=0`",
     "cxr_pneumonia": "Real chest X-rays, NIH and Kermany: fold 0, target `normal`",
     "cxr_lesion_masks": "Real chest X-rays with masks of opacities: folds 0, 3 and 4, target `normal`",

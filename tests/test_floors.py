@@ -16,7 +16,7 @@ FLOORS = (
     {"explainers"},
     {"metrics", "train"},
     {"bench", "report", "study", "synthesis", "engine", "outputs", "jobs", "listing", "score", "demo", "doctor"},
-    {"cli", "web"},
+    {"cli", "options", "web"},
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
