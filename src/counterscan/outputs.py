@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,8 +18,11 @@ from counterscan.classifiers.wrappers import Fitted
 from counterscan.core import Explanation
 from counterscan.data.batches import read_mask
 from counterscan.data.files import write_whole
-from counterscan.data.fitting import fit_mask
+from counterscan.data.fitting import fit_images, fit_mask
+from counterscan.data.maker import Maker
 from counterscan.data.manifest import Case
+from counterscan.data.measurements import Numbers
+from counterscan.data.results import write_heatmap, write_mask, write_report
 from counterscan.data.scans import Scan, read_scan
 from counterscan.errors import ScanError
 from counterscan.metrics.masks import mask_of
@@ -34,7 +38,7 @@ PART = ".part"
 
 
 class CaseFolders:
-    """`cases/<name>/` with tensors, picture, counterfactual and mask; it appears under its name when it is whole."""
+    """`cases/<name>/` with tensors, picture, and results in the scan's format; it appears when it is whole."""
 
     def __init__(self, out: Path):
         self.folder = out / "cases"
@@ -54,13 +58,11 @@ class CaseFolders:
         part = self.folder / f".{case.name}{PART}"
         part.mkdir(parents=True)
         explanation, mask = _settle(job, case, scan, explanation)
-        meta = {**explanation.meta, "files": {"figure": "figure.png"}}
-        meta["files"]["mask"] = scan.write_mask(_at_scan(mask, scan), part / f"mask{scan.mask_suffix}").name
-        kept = delivered(explanation)
-        if kept.difference is not None:
-            written = scan.write_change(kept.difference, part / f"counterfactual{scan.suffix}")
-            meta["files"]["counterfactual"] = written.name
-            meta["after_scan"] = _answers_on_file(job, scan, written)
+        meta, kept = dict(explanation.meta), delivered(explanation)
+        files = _results(job, scan, kept, _at_scan(mask, scan).numpy(), part)
+        if "counterfactual" in files:
+            meta["after_scan"] = _answers_on_file(job, scan, files["counterfactual"])
+        meta["files"] = {"figure": "figure.png", **{what: path.name for what, path in files.items()}}
         meta["row"] = _row(job, case, replace(explanation, meta=meta), mask)
         explanation = replace(explanation, meta=meta)
         _figure(job, case, kept, mask).save(part / "figure.png")
@@ -86,7 +88,8 @@ class MaskFiles:
     def write(self, job: "Job", case: Case, scan: Scan, explanation: Explanation) -> dict[str, Any]:
         """Write the mask of one case and answer its row."""
         explanation, mask = _settle(job, case, scan, explanation)
-        written = scan.write_mask(_at_scan(mask, scan), self._place(job, case, scan))
+        pixels = _at_scan(mask, scan).numpy()
+        written = write_mask(scan, pixels, self._place(job, case, scan), _maker(job, explanation))
         row = {**_row(job, case, explanation, mask), "mask": written.relative_to(self.out).as_posix()}
         write_whole(self.out / "cases" / f"{case.name}.json", (json.dumps(row) + "\n").encode())
         return row
@@ -94,7 +97,7 @@ class MaskFiles:
     def _place(self, job: "Job", case: Case, scan: Scan) -> Path:
         inside = case.path.is_relative_to(job.manifest.root)
         path = case.path.relative_to(job.manifest.root) if inside else Path(case.name)
-        stem = path.name.lower().removesuffix(scan.suffix)
+        stem = path.name.lower().removesuffix(scan.suffix).removesuffix(scan.mask_suffix)
         return self.out / "masks" / path.parent / (path.name[: len(stem)] + scan.mask_suffix)
 
 
@@ -135,6 +138,44 @@ def _settle(job: "Job", case: Case, scan: Scan, explanation: Explanation) -> tup
             meta["judge_after"] = _judged(job, explanation.counterfactual)
     explanation = replace(explanation, meta=meta)
     return explanation, mask_of(explanation)
+
+
+def _results(job: "Job", scan: Scan, kept: Explanation, mask: np.ndarray, folder: Path) -> dict[str, Path]:
+    """Write what is delivered, in the scan's format: the mask `(slices, h, w)`, and what else the format can hold."""
+    maker = _maker(job, kept)
+    files = {"mask": write_mask(scan, mask, folder / f"mask{scan.mask_suffix}", maker)}
+    if kept.difference is not None:
+        files["counterfactual"] = scan.write_change(kept.difference, folder / f"counterfactual{scan.suffix}")
+    heat = fit_images(kept.heatmap.float(), (1, *scan.pixels.shape[2:]))[:, 0].cpu().numpy()
+    optional = {"heatmap": write_heatmap(scan, heat, folder / f"heatmap{scan.mask_suffix}", maker)}
+    beside = [*files.values(), *(path for path in optional.values() if path)]
+    optional["report"] = write_report(scan, mask, _numbers(job, scan, kept), beside, folder / "report", maker)
+    return files | {what: path for what, path in optional.items() if path}
+
+
+def _maker(job: "Job", explanation: Explanation) -> Maker:
+    card = job.classifier.card
+    return Maker(
+        explanation.meta["explainer"].partition("(")[0],
+        card.name,
+        job.target.describe(card),
+        explanation.after is not None,
+    )
+
+
+def _numbers(job: "Job", scan: Scan, kept: Explanation) -> Numbers:
+    """What the report says: the answers of the telling slice, as the row has them."""
+    shown, already = telling_slice(job, kept), torch.tensor(kept.meta["already"])
+    after = None if kept.after is None else tuple(kept.after[shown].sigmoid().tolist())
+    return Numbers(
+        classes=job.classifier.card.classes,
+        before=tuple(kept.before[shown].sigmoid().tolist()),
+        after=after,
+        found=None if after is None else bool((kept.found | already).all()),
+        already=bool(already.all()),
+        shown=shown,
+        spacing=scan.spacing,
+    )
 
 
 def _at_scan(mask: Tensor, scan: Scan) -> Tensor:

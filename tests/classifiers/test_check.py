@@ -150,7 +150,7 @@ def counterscan(*words: str):
 def test_the_command_prints_it_and_leaves_with_0_3_or_1(place):
     good = counterscan("checked_model:bright", "--card", "card.json", "--data", "in")
     assert good.exit_code == 0, good.output
-    assert "8 images of in" in good.stdout
+    assert f"8 images of {place / 'in'}" in good.stdout
     assert good.stdout.endswith("nothing to mend\n")
     bad = counterscan("checked_model:broken", "--card", "card.json")
     assert bad.exit_code == 3

@@ -4,7 +4,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 
 @pytest.fixture
@@ -40,6 +40,51 @@ def dicom(tmp_path):
         dataset.add_new(0x7FE00010, "OW" if array.dtype.itemsize > 1 else "OB", content + b"\0" * (len(content) % 2))
         pydicom.dcmwrite(tmp_path / name, dataset, enforce_file_format=True)
         return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def enhanced(dicom):
+    """Write frames `(n, h, w)` as an enhanced multi-frame file: a z position, a slope and an intercept a frame."""
+
+    def write(array, z, slopes=None, intercepts=None, **tags):
+        def item(**values):
+            inner = pydicom.Dataset()
+            for keyword, value in values.items():
+                setattr(inner, keyword, value)
+            return inner
+
+        shared = item(
+            PlaneOrientationSequence=[item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
+            PixelMeasuresSequence=[item(PixelSpacing=[0.5, 0.6], SliceThickness=2)],
+            FrameVOILUTSequence=[item(WindowCenter=50, WindowWidth=101)],
+        )
+        each = [
+            item(
+                PlanePositionSequence=[item(ImagePositionPatient=[-10, -20, at])],
+                PixelValueTransformationSequence=[
+                    item(
+                        RescaleSlope=(slopes or [1] * len(z))[number],
+                        RescaleIntercept=(intercepts or [0] * len(z))[number],
+                        RescaleType="HU",
+                    )
+                ],
+            )
+            for number, at in enumerate(z)
+        ]
+        return dicom(
+            array,
+            NumberOfFrames=len(array),
+            Rows=array.shape[1],
+            Columns=array.shape[2],
+            SamplesPerPixel=1,
+            PhotometricInterpretation="MONOCHROME2",
+            PlanarConfiguration=None,
+            SharedFunctionalGroupsSequence=[shared],
+            PerFrameFunctionalGroupsSequence=each,
+            **{"RescaleSlope": None, "RescaleIntercept": None, "SOPClassUID": EnhancedCTImageStorage, **tags},
+        )
 
     return write
 

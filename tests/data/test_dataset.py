@@ -30,6 +30,9 @@ def test_no_file_means_the_defaults_unless_it_was_asked_for(tmp_path):
         ("window = [1, 'x', 'HU']", "window"),
         ("window = [240, -160, 'HU']", "lower to a higher"),
         ("slope = 0", "slope"),
+        ("slope = inf", "slope"),
+        ("intercept = nan", "intercept"),
+        ("classes = " + "[" * 5000, "cannot be read|nested too deep"),
         ("classes = [", "cannot be read"),
     ],
 )

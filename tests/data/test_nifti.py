@@ -1,4 +1,5 @@
 import gzip
+import tracemalloc
 
 import nibabel
 import numpy as np
@@ -6,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from counterscan.data.nifti import View
 from counterscan.data.scans import read_scan
+from counterscan.data.view import View
 from counterscan.errors import ScanError
 
 RNG = np.random.default_rng(0)
@@ -156,8 +157,9 @@ def test_what_cannot_be_shown_is_refused_by_name(tmp_path):
     nan = np.zeros(SHAPE, np.float32)
     nan[0, 0, 0] = np.nan
     cases = {
-        "nan.nii": (nan, "NaN"),
-        "time.nii": (np.zeros((4, 4, 3, 2), np.float32), "one volume"),
+        "nan.nii": (nan, "1 NaN values"),
+        "line.nii": (np.zeros(4, np.float32), "a line"),
+        "time.nii": (np.zeros((4, 4, 3, 2), np.float32), "2 volumes"),
         "complex.nii": (np.zeros(SHAPE, np.complex64), "not plain numbers"),
     }
     for name, (array, words) in cases.items():
@@ -170,4 +172,120 @@ def test_a_truncated_volume_is_refused_by_name(tmp_path):
     path = save(tmp_path / "v.nii.gz", RNG.normal(size=(20, 20, 20)))
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ScanError, match=r"v\.nii\.gz is a damaged NIFTI"):
+        read_scan(path)
+
+
+TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_every_type_of_number_in_either_order_of_bytes_comes_back(tmp_path, dtype, kind, order):
+    stored = RNG.integers(0, 100, SHAPE).astype(dtype)
+    image = kind(stored, OBLIQUE, kind.header_class(endianness=order))
+    image.header.set_data_dtype(np.dtype(dtype).newbyteorder(order))
+    nibabel.save(image, tmp_path / "v.nii")
+    scan = read_scan(tmp_path / "v.nii")
+    assert np.array_equal(View.of(OBLIQUE).stored(scan.pixels[:, 0]), stored.astype(np.float32))
+    after = nibabel.load(scan.write(scan.pixels, tmp_path / "out"))
+    assert type(after) is kind
+    assert after.header.endianness == order
+    assert after.get_data_dtype() == np.dtype(dtype).newbyteorder(order)
+    assert np.array_equal(np.asarray(after.dataobj), stored)
+
+
+@pytest.mark.parametrize("ending", [".hdr", ".img"])
+def test_a_pair_is_read_by_its_header_and_written_as_one_file(tmp_path, ending):
+    stored = RNG.integers(-500, 500, SHAPE).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Pair(stored, OBLIQUE), tmp_path / "v.hdr")
+    if ending == ".img":
+        with pytest.raises(ScanError, match=r"name its header, v\.hdr"):
+            read_scan(tmp_path / "v.img")
+        return
+    scan = read_scan(tmp_path / "v.hdr")
+    after = nibabel.load(scan.write(scan.pixels, tmp_path / "out"))
+    assert type(after) is nibabel.Nifti1Image
+    assert np.array_equal(np.asarray(after.dataobj), stored)
+    assert np.array_equal(after.affine, OBLIQUE.astype(np.float32))
+    (tmp_path / "v.img").unlink()
+    with pytest.raises(ScanError, match=r"without its v\.img"):
+        read_scan(tmp_path / "v.hdr")
+
+
+@pytest.mark.parametrize("letters", ["RGB", "RGBA"])
+def test_colour_comes_back_as_colour(tmp_path, letters):
+    record = np.dtype([(letter, "u1") for letter in letters])
+    values = RNG.integers(0, 256, (*SHAPE, len(letters))).astype(np.uint8)
+    stored = values.view(record)[..., 0]
+    nibabel.save(nibabel.Nifti1Image(stored, OBLIQUE), tmp_path / "v.nii.gz")
+    scan = read_scan(tmp_path / "v.nii.gz")
+    assert scan.pixels.shape[1] == 3
+    assert np.array_equal(View.of(OBLIQUE).stored(np.moveaxis(scan.pixels, 1, -1)), values[..., :3])
+    after = nibabel.load(scan.write(scan.pixels, tmp_path / "out"))
+    assert np.array_equal(np.asarray(after.dataobj), stored)
+    mask = nibabel.load(scan.write_mask(scan.pixels[:, 0] > 100, tmp_path / "mask"))
+    assert np.array_equal(np.asarray(mask.dataobj) == 1, values[..., 0] > 100)
+
+
+def test_the_content_says_whether_a_file_is_packed(tmp_path):
+    save(tmp_path / "v.nii.gz", RNG.normal(size=SHAPE).astype(np.float32))
+    (tmp_path / "v.nii.gz").rename(tmp_path / "scan.bin")
+    scan = read_scan(tmp_path / "scan.bin")
+    assert scan.write(scan.pixels, tmp_path / "out").name == "out.nii.gz"
+
+
+def test_forms_that_disagree_are_told_and_both_are_kept(tmp_path):
+    image = nibabel.Nifti1Image(RNG.normal(size=SHAPE).astype(np.float32), OBLIQUE)
+    image.set_sform(OBLIQUE, 1)
+    image.set_qform(OBLIQUE + np.outer([1, 0, 0, 0], [0, 0, 0, 25]), 1)
+    nibabel.save(image, tmp_path / "v.nii")
+    with pytest.warns(UserWarning, match="up to 25 apart; the sform"):
+        scan = read_scan(tmp_path / "v.nii")
+    after = nibabel.load(scan.write(scan.pixels, tmp_path / "out"))
+    assert np.allclose(after.get_sform(), image.get_sform(), atol=1e-4)
+    assert np.allclose(after.get_qform(), image.get_qform(), atol=1e-4)
+
+
+def test_metres_become_millimetres(tmp_path):
+    image = nibabel.Nifti1Image(np.zeros(SHAPE, np.int16), np.diag([0.001, 0.001, 0.004, 1]))
+    image.header.set_xyzt_units("meter")
+    nibabel.save(image, tmp_path / "v.nii")
+    assert np.allclose(read_scan(tmp_path / "v.nii").spacing, [1, 1, 4])
+
+
+def claiming(path, shape, dtype=64, offset=352, content=b""):
+    header = nibabel.Nifti1Header()
+    header["dim"][: len(shape) + 1] = [len(shape), *shape]
+    header["datatype"], header["bitpix"] = dtype, 64
+    header["vox_offset"] = offset
+    header["magic"] = b"n+1"
+    data = header.binaryblock + bytes(4) + content
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["v.nii", "v.nii.gz"])
+def test_a_header_that_claims_terabytes_takes_neither_memory_nor_time(tmp_path, name):
+    with pytest.raises(ScanError, match="more than can be opened safely"):
+        read_scan(claiming(tmp_path / name, (30000, 30000, 30000)))
+    tracemalloc.start()
+    with pytest.raises(ScanError, match="claims 1,073,741,824 bytes"):
+        read_scan(claiming(tmp_path / name, (512, 512, 512), content=bytes(5000)))
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+
+
+def test_values_far_behind_the_header_are_not_looked_for_in_a_bomb(tmp_path):
+    for offset, words in ((2e9, "begin 2,000,000,000 bytes"), (1e7, "claims 10,000,000 bytes"), (5000, "ends after")):
+        with pytest.raises(ScanError, match=words):
+            read_scan(claiming(tmp_path / "v.nii.gz", (4, 4, 4), offset=offset))
+
+
+def test_packed_values_are_compared_with_their_check_sum(tmp_path):
+    path = save(tmp_path / "v.nii.gz", np.zeros((20, 20, 20), np.int16))
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ScanError, match="damaged"):
         read_scan(path)

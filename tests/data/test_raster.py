@@ -1,6 +1,10 @@
+import struct
+import tracemalloc
+import zlib
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from counterscan.data.scans import read_scan
 from counterscan.data.window import Window
@@ -134,27 +138,164 @@ def test_a_decompression_bomb_is_refused(picture, monkeypatch, factor):
         read_scan(path)
 
 
-def test_several_pages_and_nan_are_refused(picture, tmp_path):
-    pages = [Image.fromarray(GREY8), Image.fromarray(GREY8)]
-    pages[0].save(tmp_path / "p.tiff", save_all=True, append_images=pages[1:])
-    with pytest.raises(ScanError, match="2 pages"):
+@pytest.mark.parametrize("array", [GREY8, GREY16, FLOAT, GREY16.view(np.int16), COLOUR])
+def test_pages_are_slices_and_come_back_as_pages(tmp_path, array):
+    pages = [array, array[::-1], array // 2]
+    write_pages(tmp_path / "p.tif", pages)
+    scan = read_scan(tmp_path / "p.tif")
+    shown = np.moveaxis(scan.pixels, 1, -1)
+    assert np.array_equal(shown, np.stack(pages).reshape(shown.shape).astype(np.float32))
+    with Image.open(scan.write(scan.pixels, tmp_path / "out")) as again:
+        assert again.n_frames == 3
+    after = read_scan(tmp_path / "out.tif")
+    assert after.stored == str(array.dtype)
+    assert np.array_equal(after.pixels, scan.pixels)
+    mask = read_scan(scan.write_mask(scan.pixels[:, 0] > 50, tmp_path / "mask"))
+    assert np.array_equal(mask.pixels[:, 0] > 0, scan.pixels[:, 0] > 50)
+
+
+def write_pages(path, pages):
+    signed = {"tiffinfo": {339: 2}} if pages[0].dtype == np.int16 else {}
+    first, *rest = [Image.fromarray(page.view(np.uint16) if page.dtype == np.int16 else page) for page in pages]
+    first.save(path, save_all=True, append_images=rest, **signed)
+
+
+def test_pages_of_different_sizes_and_animations_are_refused(tmp_path):
+    write_pages(tmp_path / "p.tiff", [GREY8, GREY8[:5]])
+    with pytest.raises(ScanError, match="2 pages of different sizes"):
         read_scan(tmp_path / "p.tiff")
+    write_pages(tmp_path / "a.png", [GREY8, GREY8[::-1]])
+    with pytest.raises(ScanError, match="animation"):
+        read_scan(tmp_path / "a.png")
+
+
+def test_nan_is_refused_with_its_number(picture):
     broken = FLOAT.copy()
-    broken[0, 0] = np.nan
-    with pytest.raises(ScanError, match="NaN"):
+    broken[0, :3] = np.nan
+    broken[1, 0] = np.inf
+    with pytest.raises(ScanError, match=r"3 NaN and 1 infinite values \(0\.033 of all\)"):
         read_scan(picture(broken, "n.tiff"))
 
 
-def test_sixteen_bit_colour_is_refused_rather_than_halved(tmp_path):
-    import struct
-    import zlib
+def test_of_a_photograph_with_pictures_beside_it_the_first_is_taken(tmp_path):
+    first, second = Image.fromarray(COLOUR), Image.fromarray(COLOUR[::2])
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
+    assert read_scan(tmp_path / "a.jpg").pixels.shape == (1, 3, 12, 10)
 
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_a_turned_picture_is_read_upright_and_its_results_are_turned_like_it(tmp_path, name, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.zeros((24, 40), np.uint8)
+    stored[:8, :16] = 200
+    Image.fromarray(stored).save(tmp_path / name, exif=exif)
+    scan = read_scan(tmp_path / name)
+    with Image.open(tmp_path / name) as source:
+        upright = np.asarray(ImageOps.exif_transpose(source))
+    assert np.array_equal(scan.pixels[0, 0], upright)
+    written = scan.write(scan.pixels, tmp_path / "out"), scan.write_mask(scan.pixels[:, 0] > 100, tmp_path / "mask")
+    for path, shown in zip(written, (upright > 100, upright > 100), strict=True):
+        with Image.open(path) as again:
+            assert again.getexif().get(0x0112, 1) == orientation
+            assert np.array_equal(np.asarray(ImageOps.exif_transpose(again)) > 100, shown)
+        assert np.array_equal(read_scan(path).pixels[0, 0] > 100, shown)
+
+
+def test_signed_and_twelve_bit_tiffs_keep_their_values(tmp_path):
+    signed = np.linspace(-1024, 3000, 120).astype(np.int16).reshape(12, 10)
+    write_pages(tmp_path / "s.tif", [signed])
+    scan = read_scan(tmp_path / "s.tif")
+    assert scan.stored == "int16"
+    assert np.array_equal(scan.pixels[0, 0], signed)
+    after = read_scan(scan.write(scan.pixels - 10, tmp_path / "out.tif"))
+    assert after.stored == "int16"
+    assert np.array_equal(after.pixels[0, 0], signed - 10.0)
+    (tmp_path / "t.tif").write_bytes(twelve_bits(np.array([[0, 1, 4095, 2048]])))
+    scan = read_scan(tmp_path / "t.tif")
+    assert scan.pixels.ravel().tolist() == [0, 1, 4095, 2048]
+    assert scan.window.high <= 4095
+
+
+def twelve_bits(values):
+    """A TIFF that packs 12 bits a sample, which Pillow reads and does not write."""
+    bits = "".join(f"{value:012b}" for value in values.ravel())
+    data = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    tags = [(256, values.shape[1]), (257, values.shape[0]), (258, 12), (259, 1), (262, 1), (277, 1), (279, len(data))]
+    tags = sorted([*tags, (273, 8), (278, values.shape[0])])
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_numbers_beyond_float32_stay_where_nothing_changes(picture, tmp_path):
+    large = np.array([[2**24 + 1, 2**24 + 3], [5, -7]], np.int32)
+    scan = read_scan(picture(large, "l.tif"))
+    changed = scan.pixels.copy()
+    changed[..., 1, 1] += 2
+    with Image.open(scan.write(changed, tmp_path / "out.tif")) as again:
+        assert np.asarray(again).tolist() == [[2**24 + 1, 2**24 + 3], [5, -5]]
+
+
+def test_transparency_and_resolution_go_back(picture, tmp_path):
+    for array in (np.dstack([COLOUR, GREY8]), np.dstack([GREY8, GREY8[::-1]])):
+        scan = read_scan(picture(array, "a.png", dpi=(300, 300)))
+        with Image.open(scan.write(255 - scan.pixels, tmp_path / "out.png")) as again:
+            assert np.array_equal(np.asarray(again)[..., :-1], 255 - array[..., :-1])
+            assert np.array_equal(np.asarray(again)[..., -1], array[..., -1])
+            assert np.allclose(again.info["dpi"], 300, atol=0.1)
+
+
+def test_a_palette_of_greys_is_grey_and_one_bit_is_black_and_white(tmp_path):
+    Image.fromarray(GREY8).convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "p.png")
+    assert np.array_equal(read_scan(tmp_path / "p.png").pixels[0, 0], GREY8)
+    Image.fromarray(GREY8 > 50).save(tmp_path / "b.png")
+    scan = read_scan(tmp_path / "b.png")
+    assert np.array_equal(scan.pixels[0, 0], (GREY8 > 50) * 255.0)
+    with Image.open(scan.write(scan.pixels / 2, tmp_path / "out.png")) as again:
+        assert (again.mode, again.getextrema()) == ("L", (0, 128))
+
+
+@pytest.mark.parametrize(("mode", "words"), [("CMYK", "amounts of ink"), ("LAB", "of kind LAB")])
+def test_ink_and_perceived_colour_are_refused(tmp_path, mode, words):
+    Image.new(mode, (4, 4)).save(tmp_path / "a.tif")
+    with pytest.raises(ScanError, match=words):
+        read_scan(tmp_path / "a.tif")
+
+
+def test_a_jpeg_of_twelve_bits_is_named_as_such(picture):
+    path = picture(GREY8, "a.jpg")
+    content = path.read_bytes()
+    frame = content.index(b"\xff\xc0")
+    path.write_bytes(content[: frame + 4] + b"\x0c" + content[frame + 5 :])
+    with pytest.raises(ScanError, match="JPEG of 12 bits"):
+        read_scan(path)
+
+
+def test_a_large_picture_in_a_small_file_is_refused_at_once(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(png(20_000, 20_000, 8, 0, bytes(20_001) * 50))
+    tracemalloc.start()
+    with pytest.raises(ScanError, match="too many pixels"):
+        read_scan(tmp_path / "bomb.png")
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
+
+
+def test_a_picture_of_which_hardly_anything_is_there_is_not_read_as_black(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(1000, 1000, 8, 2, bytes(3001) * 2))
+    with pytest.raises(ScanError, match="claims 3,000,000 bytes of pixels"):
+        read_scan(tmp_path / "a.png")
+
+
+def png(width, height, depth, colour, rows):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    rows = b"".join(b"\0" + bytes(4 * 6) for _ in range(4))
-    head = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
-    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "c.png").write_bytes(content)
-    with pytest.raises(ScanError, match="16-bit colour"):
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_sixteen_bits_of_grey_and_transparency_are_refused_rather_than_halved(tmp_path):
+    (tmp_path / "c.png").write_bytes(png(4, 4, 16, 4, bytes(17) * 4))
+    with pytest.raises(ScanError, match="16-bit grey with transparency"):
         read_scan(tmp_path / "c.png")

@@ -75,6 +75,25 @@ def test_nifti_values_masks_and_results_lie_where_the_source_lies(path, tmp_path
     assert np.array_equal(np.asarray(mask.dataobj) > 0, values > 0)
 
 
+@pytest.mark.parametrize("path", sorted(NATIVE.glob("*/*.nrrd")), ids=lambda path: path.name)
+def test_nrrd_values_masks_and_results_lie_where_the_source_lies(path, tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    source, scan = sitk.ReadImage(str(path)), read_scan(path)
+    values = sitk.GetArrayFromImage(source)
+    for voxel in np.random.default_rng(0).integers(0, source.GetSize(), (20, 3)).tolist():
+        place = np.array([*source.TransformIndexToPhysicalPoint(voxel), 1]) * [-1, -1, 1, 1]
+        column, row, slice_ = np.rint(np.linalg.inv(scan.affine) @ place)[:3].astype(int)
+        assert scan.pixels[slice_, 0, row, column] == values[tuple(voxel[::-1])]
+    result = sitk.ReadImage(str(scan.write_change(change(scan), tmp_path / "cf")))
+    mask = sitk.ReadImage(str(scan.write_mask(scan.pixels[:, 0] > 0, tmp_path / "mask")))
+    for written in (result, mask):
+        assert np.allclose(written.GetOrigin(), source.GetOrigin())
+        assert np.allclose(written.GetDirection(), source.GetDirection())
+        assert np.allclose(written.GetSpacing(), source.GetSpacing())
+    assert result.GetPixelID() == source.GetPixelID()
+    assert np.array_equal(sitk.GetArrayFromImage(mask) > 0, values > 0)
+
+
 PICTURES = [*some("cxr_png_1024/*.png"), *some("oct_png/*.png"), *some("cxr_jpeg/*.jpeg"), *some("fundus_jpeg/*.jpg")]
 
 

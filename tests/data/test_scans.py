@@ -86,3 +86,28 @@ def test_a_mask_tensor_is_taken_like_an_array(scan, tmp_path):
 
 def test_the_repr_is_short(scan):
     assert len(repr(scan)) < 400
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (KeyError("(0073,0a13)\nsecond line"), "is a damaged PNG file"),
+        (MemoryError(), "takes more memory than there is"),
+        (OSError(28, "No space left on device"), "No space left on device; make room"),
+        (OSError("image file is truncated"), "is a damaged PNG file"),
+    ],
+)
+def test_whatever_a_library_raises_is_one_line_when_reading_and_when_writing(scan, tmp_path, monkeypatch, fault, words):
+    def broken(*_):
+        raise fault
+
+    monkeypatch.setattr("counterscan.data.raster.load", broken)
+    for ask in (
+        lambda: read_scan(scan.path),
+        lambda: scan.write(scan.pixels, tmp_path / "out"),
+        lambda: scan.write_mask(scan.pixels[:, 0] > 0, tmp_path / "mask"),
+    ):
+        with pytest.raises(ScanError, match=words) as caught:
+            ask()
+        assert str(scan.path) in str(caught.value)
+        assert "\n" not in str(caught.value)

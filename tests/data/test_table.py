@@ -1,6 +1,8 @@
+import os
+
 import pytest
 
-from counterscan.data.table import boxes_of, read_table
+from counterscan.data.table import LARGEST, boxes_of, fold_of, read_table, table_of
 from counterscan.errors import ManifestError
 
 
@@ -22,8 +24,29 @@ def test_quoted_commas_and_short_rows_are_read(tmp_path):
 
 def test_boxes_have_a_finding_and_four_numbers(tmp_path):
     assert boxes_of(tmp_path, 2, "A:1,2,3,4;5,6,7,8.5") == (("A", 1, 2, 3, 4), ("", 5, 6, 7, 8.5))
-    with pytest.raises(ManifestError, match="row 2 has box"):
-        boxes_of(tmp_path, 2, "A:1,2,3")
+    for text in ("A:1,2,3", "A:1,2,3,nan", "A:1,2,inf,4"):
+        with pytest.raises(ManifestError, match="row 2 has box"):
+            boxes_of(tmp_path, 2, text)
+
+
+def test_a_fold_is_a_whole_number(tmp_path):
+    assert [fold_of(tmp_path, 2, text) for text in ("", "3", "3.0")] == [None, 3, 3]
+    for text in ("three", "nan", "inf", "-1e999"):
+        with pytest.raises(ManifestError, match="row 2 has fold"):
+            fold_of(tmp_path, 2, text)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "labels.csv")
+    with pytest.raises(ManifestError, match="pipe or a device"):
+        table_of(tmp_path / "labels.csv")
+
+
+def test_what_is_too_large_for_a_manifest_is_not_read(tmp_path):
+    path = write(tmp_path, "path\n")
+    os.truncate(path, LARGEST + 1)
+    with pytest.raises(ManifestError, match="larger than 256 MiB"):
+        read_table(path)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +55,7 @@ def test_boxes_have_a_finding_and_four_numbers(tmp_path):
         ("", "no column 'path'"),
         ("file,label\na.png,x\n", "no column 'path'"),
         ("path,x,x\na.png,1,1\n", "two columns 'x'"),
+        ("path," + "x" * 3000 + "\na.png,1\n", "name has 3,000 letters; is the first line the header"),
         ("path,label\n", "lists no images"),
         ("path,label\na.png,x,y\n", "row 2 has 3 cells"),
         ('path,label\n"a.png,x\n', "not CSV"),

@@ -14,7 +14,7 @@ from counterscan.errors import ManifestError, ScanError, did_you_mean
 class DatasetFile(BaseModel):
     """The keys of `dataset.toml`; `window` is (low, high) or (low, high, unit)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     classes: tuple[str, ...] = ()
     confounders: tuple[str, ...] = ()
@@ -40,7 +40,9 @@ def read_dataset_file(path: Path, *, needed: bool = False) -> DatasetFile:
     try:
         told = DatasetFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         _ = told.shown  # a window from high to low is refused here, not when the first image is read
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ScanError) as error:
+    except RecursionError as error:
+        raise ManifestError(f"{path} is nested too deep to be read; see docs/data.md for its keys") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, ScanError) as error:
         raise ManifestError(f"{path} cannot be read ({error}); see docs/data.md for its keys") from error
     except ValidationError as error:
         raise ManifestError(_complaint(path, error)) from error

@@ -1,38 +1,59 @@
-"""DICOM single frames: read with their rescale and window, written back as derived copies without the patient."""
+"""DICOM files of one or many frames: read into physical values, written back as derived copies without the patient."""
 
-import hashlib
-import io
-from dataclasses import dataclass
+import importlib.util
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.pixels import get_decoder
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
-from counterscan.data.anonymous import anonymous
-from counterscan.data.files import SUFFIXES, with_suffix, write_whole
+from counterscan.data.derived import derived, save, set_pixels
+from counterscan.data.dicom_frames import Plane, Stack, frame_count, frames_of, heads_of
+from counterscan.data.dicom_values import (
+    COLOUR,
+    GREY,
+    PALETTE,
+    Values,
+    estimated_window,
+    unit_of,
+    windows_of,
+)
+from counterscan.data.limits import LARGEST, check_size
 from counterscan.data.scans import Scan
-from counterscan.data.window import Window, range_window
+from counterscan.data.window import Window
 from counterscan.errors import ScanError
 
-GREY = ("MONOCHROME1", "MONOCHROME2")
-COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-STALE = (  # what the source says of its own pixels, and the result's pixels no longer bear out
-    "SmallestImagePixelValue",
-    "LargestImagePixelValue",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-    "PixelDataProviderURL",
-)
+CHUNK = 1 << 16  # bytes read at once, of which zlib makes 64 times as many at most
+LARGEST_FRAME = 89_478_485  # pixels: what Pillow, too, opens without a warning
+EXTRA = "pip install 'counterscan[dicom]'"
+NO_IMAGES = {  # modalities whose pixels are no picture of a patient
+    "SEG": "a DICOM segmentation, not an image; name the image it belongs to",
+    "RTDOSE": "a radiotherapy dose, not an image; name the image it was planned on",
+}
 
 
 @dataclass(frozen=True)
 class DicomFile:
-    """A DICOM file; what it holds is read again when a result is written, so that memory holds one copy."""
+    """A DICOM file; what it holds is read again when a result is written, so that memory holds one copy.
+
+    `order` holds the number of the frame that each slice of the scan is; `windows` are those that the file names, of
+    which the scan has the first.
+    """
 
     path: Path
+    order: tuple[int, ...] = (0,)
+    windows: dict[str, Window] = field(default_factory=dict)
     has_unit: bool = True
 
     @property
@@ -46,240 +67,211 @@ class DicomFile:
     def rescaled(self, scan: Scan, slope: float, intercept: float) -> Scan:
         return scan
 
+    def datasets(self) -> list[Dataset]:
+        """The file's data set without its pixels."""
+        return [head_of(self.path)]
+
+    def as_stored(self, slices: np.ndarray) -> np.ndarray:
+        """What belongs to the scan's slices `(slices, ...)`, in the order of the file's frames."""
+        return slices if self.order == tuple(range(len(self.order))) else slices[np.argsort(self.order)]
+
     def write(self, pixels: np.ndarray, path: Path) -> Path:
-        dataset, stored = load(self.path)
-        result = derived(dataset, pixels, "counterfactual")
-        written = from_physical(dataset, pixels[0])
-        unchanged = pixels[0] == to_physical(dataset, stored)
-        set_pixels(result, np.where(unchanged, _channels_first(stored), written))
-        return save(result, path)
+        return save(counterfactual(opened(self.path), pixels, self.order), path)
 
     def write_mask(self, mask: np.ndarray, path: Path) -> Path:
-        from counterscan.data.segmentation import mask_capture, segmentation
+        from counterscan.data.results import save_mask
 
-        dataset, _ = load(self.path)
-        result = segmentation(dataset, mask) or mask_capture(dataset, mask)
-        return save(result, path)
+        return save_mask(self.datasets(), self.as_stored(mask), path)
 
 
 def read(path: Path, kind: str = "dicom") -> Scan:
-    """Read a single frame: modality rescale applied, the first VOI window kept, MONOCHROME1 turned bright for high."""
-    dataset, stored = load(path)
-    pixels = to_physical(dataset, stored)[None]
-    unit = unit_of(dataset)
-    affine = affine_of(dataset)
-    spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
+    """Read a file: modality rescale or table applied, MONOCHROME1 turned bright for high, the first VOI window kept.
+
+    Frames that say where they lie are sorted along their normal; others, and those that share places (phases of a
+    heart, for example), stay in the order of the file.
+    """
+    dataset = opened(path)
+    heads = heads_of(dataset)
+    stack = Stack.of([Plane.of(head) for head in heads])
+    if stack is not None and len(heads) > 1 and stack.repeats:
+        stack = None
+    order = stack.order if stack else tuple(range(len(heads)))
+    pixels, stored = _pixels(dataset, path, heads, order)
+    middle = heads[order[len(order) // 2]]
+    unit, window, windows = shown(middle, pixels)
     return Scan(
-        np.ascontiguousarray(pixels),
-        window_of(dataset, stored, pixels, unit),
+        pixels,
+        window,
         path,
         kind,
-        str(stored.dtype),
-        DicomFile(path),
+        stored,
+        DicomFile(path, order, windows),
         unit=unit,
-        modality=str(dataset.get("Modality", "")),
-        spacing=tuple(float(one) for one in spacing) if spacing else None,
-        affine=affine,
+        modality=str(dataset.get("Modality") or ""),
+        spacing=stack.spacing if stack else spacing_of(heads[0]),
+        affine=stack.affine(float(heads[0].get("SliceThickness") or 1)) if stack else None,
     )
 
 
-def load(path: Path) -> tuple[Dataset, np.ndarray]:
-    """The data set and its stored values, `(h, w)` or `(h, w, 3)`; ScanError for what is no single frame."""
-    dataset = pydicom.dcmread(path, force=True)
-    _check(dataset, path)
-    try:
-        stored = dataset.pixel_array
-    except Exception as error:  # each decoder raises its own kind
-        reason = " ".join(str(error).split())[:200]
-        syntax = dataset.file_meta.get("TransferSyntaxUID")
-        if syntax is not None and syntax.is_compressed:
-            cure = "if the file is whole, run: pip install 'counterscan[dicom]'"
-            raise ScanError(f"{path} is compressed ({syntax.name}) and cannot be decoded; {cure} ({reason})") from error
-        raise ScanError(f"{path} is damaged: its pixels cannot be read ({reason}); copy it again") from error
-    if stored.dtype.kind not in "iu":
-        raise ScanError(f"{path} holds {stored.dtype} pixels (a parametric map?); name the image it came from")
-    return dataset, stored
+def _pixels(dataset: Dataset, path: Path, heads: Sequence[Any], order: Sequence[int]) -> tuple[np.ndarray, str]:
+    """All frames as float32 `(slices, c, h, w)` in `order`, and the type they are stored in."""
+    pixels = np.empty((len(heads), channels(dataset), int(dataset.Rows), int(dataset.Columns)), np.float32)
+    place, stored = np.argsort(order), ""
+    for number, (frame, values) in enumerate(zip(decoded(dataset, path), each_values(heads), strict=True)):
+        pixels[place[number]], stored = values.physical(frame), str(frame.dtype)
+    return pixels, stored
 
 
-def _check(dataset: Dataset, path: Path) -> None:
-    photometric = dataset.get("PhotometricInterpretation")
-    if "PixelData" not in dataset or not dataset.get("Rows"):
-        what = dataset.get("Modality") or "no modality"
-        raise ScanError(f"{path} is a DICOM file without an image ({what}); name the images themselves")
-    if int(dataset.get("BitsAllocated", 16)) == 1 or dataset.get("Modality") == "SEG":
-        raise ScanError(f"{path} is a DICOM segmentation, not an image; name the image it belongs to")
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
-        raise ScanError(f"{path} has {dataset.NumberOfFrames} frames; save each frame as a file of its own")
-    if photometric not in (*GREY, *COLOUR):
-        raise ScanError(f"{path} is {photometric}; only {', '.join((*GREY, 'RGB', 'YBR'))} can be read, convert it")
-    if "ModalityLUTSequence" in dataset:
-        raise ScanError(f"{path} uses a modality look-up table, which cannot be undone; convert it to a linear rescale")
+def shown(head: Any, pixels: np.ndarray) -> tuple[str, Window, dict[str, Window]]:
+    """The unit of a scan, its window, and all the windows that a head names."""
+    unit, values = unit_of(head), Values.of(head)
+    windows = windows_of(head, values, unit)
+    first = next(iter(windows.values()), None)
+    return unit, first or estimated_window(head, values, pixels, unit), windows
 
 
-def _rescale(dataset: Dataset) -> tuple[float, float]:
-    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    slope = 1.0 if slope is None else float(slope)
-    if slope == 0 or not np.isfinite(slope):
-        raise ScanError(f"{dataset.filename} has a rescale slope of {slope}, which cannot be undone; correct the tag")
-    return slope, 0.0 if intercept is None else float(intercept)
+def each_values(heads: Sequence[Any]) -> Iterator[Values]:
+    """What the values of each frame mean; worked out once where all frames share a head."""
+    values, last = None, None
+    for head in heads:
+        values = values if head is last and values is not None else Values.of(head)
+        last = head
+        yield values
 
 
-def _limits(dataset: Dataset) -> tuple[int, int]:
-    """The lowest and the highest value that the stored bits can hold."""
-    bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
-    signed = int(dataset.get("PixelRepresentation") or 0)
-    return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+def spacing_of(head: Any) -> tuple[float, ...] | None:
+    """(row, column) of an image that does not say where it lies."""
+    told = head.get("PixelSpacing") or head.get("ImagerPixelSpacing")
+    return tuple(float(one) for one in told) if told else None
 
 
-def _mirror(dataset: Dataset) -> float | None:
-    """Low plus high of the physical range, where MONOCHROME1 shows low values bright; else None."""
-    if dataset.PhotometricInterpretation != "MONOCHROME1":
-        return None
-    slope, intercept = _rescale(dataset)
-    return sum(_limits(dataset)) * slope + 2 * intercept
+def channels(dataset: Dataset) -> int:
+    """1 for grey, 3 for colour."""
+    return 1 if dataset.PhotometricInterpretation in GREY else 3
 
 
-def to_physical(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
-    """Stored `(h, w[, 3])` to float32 `(c, h, w)` in physical units, bright for high."""
-    slope, intercept = _rescale(dataset)
-    values = _channels_first(stored).astype(np.float64) * slope + intercept
-    mirror = _mirror(dataset)
-    return (values if mirror is None else mirror - values).astype(np.float32)
-
-
-def from_physical(dataset: Dataset, pixels: np.ndarray) -> np.ndarray:
-    """The inverse of `to_physical`, rounded and held within the stored bits, still `(c, h, w)`."""
-    slope, intercept = _rescale(dataset)
-    mirror = _mirror(dataset)
-    values = pixels.astype(np.float64) if mirror is None else mirror - pixels.astype(np.float64)
-    return np.clip(np.rint((values - intercept) / slope), *_limits(dataset)).astype(np.int64)
-
-
-def _channels_first(stored: np.ndarray) -> np.ndarray:
-    return stored[None] if stored.ndim == 2 else stored.transpose(2, 0, 1)
-
-
-def unit_of(dataset: Dataset) -> str:
-    """What RescaleType says, HU for CT where it says nothing, else none."""
-    told = str(dataset.get("RescaleType") or "")
-    if told:
-        return "" if told == "US" else told  # US: unspecified
-    return "HU" if dataset.get("Modality") == "CT" else ""
-
-
-def window_of(dataset: Dataset, stored: np.ndarray, pixels: np.ndarray, unit: str) -> Window:
-    """The first VOI window (PS3.3 C.11.2), else all of 8 bits, else nearly all of the values there are."""
-    centre, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
-    if stored.ndim == 3:
-        return Window(0, 255 if stored.dtype == np.uint8 else float(np.iinfo(stored.dtype).max), unit)
-    if centre is not None and width is not None and width > 1:
-        exact = str(dataset.get("VOILUTFunction") or "LINEAR") != "LINEAR"
-        low, high = (centre - width / 2, centre + width / 2) if exact else (centre - width / 2, centre + width / 2 - 1)
-        mirror = _mirror(dataset)
-        return Window(low, high, unit) if mirror is None else Window(mirror - high, mirror - low, unit)
-    if _limits(dataset) == (0, 255):
-        slope, intercept = _rescale(dataset)
-        ends = sorted((intercept, 255 * slope + intercept))
-        return Window(ends[0], ends[1], unit)
-    return range_window(pixels, unit)
-
-
-def _first(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
-    many = value if isinstance(value, pydicom.multival.MultiValue) else [value]
-    return float(many[0]) if len(many) else None
-
-
-def affine_of(dataset: Dataset) -> np.ndarray | None:
-    """(column, row, slice) to RAS+ millimetres, where the file says where the patient lay (PS3.3 C.7.6.2.1.1)."""
-    position, orientation, spacing = (
-        dataset.get(name) for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-    )
-    if not (position and orientation and spacing):
-        return None
-    along_row, along_column = np.array(orientation[:3], float), np.array(orientation[3:], float)
-    affine = np.eye(4)
-    affine[:3, 0] = along_row * float(spacing[1])
-    affine[:3, 1] = along_column * float(spacing[0])
-    affine[:3, 2] = np.cross(along_row, along_column) * float(dataset.get("SliceThickness") or 1)
-    affine[:3, 3] = np.array(position, float)
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # DICOM counts to the left and to the back
-
-
-def derived(dataset: Dataset, pixels: np.ndarray, what: str) -> Dataset:
-    """The head of a derived copy: no patient, UIDs of its own, marked synthetic, pointing to its source.
-
-    UIDs follow from the source and the pixels, so that the same result has the same UID.
-    """
-    result = anonymous(dataset)
-    for keyword in STALE:
-        if keyword in result:
-            delattr(result, keyword)
-    source_class, source_instance = sop_class(dataset), sop_instance(dataset)
-    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    result.SOPClassUID = source_class
-    result.SOPInstanceUID = generate_uid(entropy_srcs=[source_instance, what, digest])
-    result.SeriesInstanceUID = generate_uid(
-        entropy_srcs=[str(dataset.get("SeriesInstanceUID") or source_instance), what]
-    )
-    result.StudyInstanceUID = str(
-        dataset.get("StudyInstanceUID") or generate_uid(entropy_srcs=[source_instance, "StudyInstanceUID"])
-    )
-    result.SeriesNumber = int(dataset.get("SeriesNumber") or 0) + 9000
-    result.ImageType = ["DERIVED", "SECONDARY", *list(_many(dataset.get("ImageType")))[2:]]
-    result.DerivationDescription = f"Synthetic {what} by counterscan: not a recording of the patient, not for diagnosis"
-    result.SeriesDescription = f"SYNTHETIC {what} (counterscan)"
-    result.SourceImageSequence = [reference(source_class, source_instance)]
+def counterfactual(dataset: Dataset, pixels: np.ndarray, order: Sequence[int] = (0,)) -> Dataset:
+    """A derived copy of a file with `pixels` `(slices, c, h, w)`, each in the place of the frame `order` names."""
+    result = derived(dataset, pixels, "counterfactual")
+    heads, place, frames = heads_of(dataset), np.argsort(order), decoded(dataset, Path(dataset.filename))
+    content: np.ndarray | None = None
+    for number, (frame, values) in enumerate(zip(frames, each_values(heads), strict=True)):
+        written = values.rewritten(frame, pixels[place[number]])
+        if content is None:
+            content = np.empty((len(heads), *written.shape), np.uint8 if values.palette else frame.dtype)
+        content[number] = written
+    assert content is not None, "a file that was opened has a frame"
+    _describe(dataset, result)
+    set_pixels(result, content if len(content) > 1 else content[0])
     return result
 
 
-def _many(value: Any) -> list[str]:
-    if not value:
-        return []
-    return [value] if isinstance(value, str) else [str(one) for one in value]
+def _describe(dataset: Dataset, result: Dataset) -> None:
+    """Bits as they are written: nothing above the stored ones, and colours in the place of a palette's indices."""
+    if dataset.PhotometricInterpretation == PALETTE:
+        for keyword in (*result.dir("PaletteColorLookupTable"), "PixelPaddingValue", "PixelPaddingRangeLimit"):
+            if keyword in result:
+                delattr(result, keyword)
+        result.BitsAllocated = result.BitsStored = 8
+        result.PixelRepresentation = 0
+    result.HighBit = int(result.get("BitsStored") or result.BitsAllocated) - 1
 
 
-def sop_class(dataset: Dataset) -> str:
-    """The SOP class, from the file's head or the modality where the data set leaves it empty."""
-    told = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
-    return str(told or (CTImageStorage if dataset.get("Modality") == "CT" else SecondaryCaptureImageStorage))
+def opened(path: Path) -> Dataset:
+    """The data set of a file whose image can be decoded; ScanError says why another's cannot."""
+    dataset = _dataset(path)
+    _check(dataset, path)
+    if not dataset.file_meta.get("TransferSyntaxUID"):
+        dataset.file_meta.TransferSyntaxUID = _syntax(dataset)
+    _check_decoder(dataset, path)
+    return dataset
 
 
-def sop_instance(dataset: Dataset) -> str:
-    """The SOP instance, or one made from the file's name where it is missing."""
-    return str(dataset.get("SOPInstanceUID") or generate_uid(entropy_srcs=[str(dataset.filename)]))
+def head_of(path: Path) -> Dataset:
+    """The data set of a file without its pixels."""
+    return _dataset(path, stop_before_pixels=True)
 
 
-def reference(source_class: str, source_instance: str) -> Dataset:
-    """An item that points to the image a result came from."""
-    purpose = Dataset()
-    purpose.CodeValue, purpose.CodingSchemeDesignator = "121322", "DCM"
-    purpose.CodeMeaning = "Source image for image processing operation"
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source_class, source_instance
-    item.PurposeOfReferenceCodeSequence = [purpose]
-    return item
+def _dataset(path: Path, **settings: Any) -> Dataset:
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if start[:2] == b"\x1f\x8b":
+        raise ScanError(f"{path} is a DICOM file inside a gzip archive; unpack it (gunzip)")
+    if DeflatedExplicitVRLittleEndian.encode() in start:
+        _check_deflated(path)
+    try:
+        return pydicom.dcmread(path, force=True, **settings)
+    except MemoryError:
+        raise ScanError(f"{path} is damaged: it promises more bytes than memory holds; copy it again") from None
 
 
-def set_pixels(result: Dataset, stored: np.ndarray) -> None:
-    """Put stored values `(c, h, w)` into a data set whose bits and sign say how."""
-    colour = len(stored) == 3
-    kind = "i" if int(result.get("PixelRepresentation") or 0) else "u"
-    dtype = np.dtype(f"<{kind}{int(result.BitsAllocated) // 8}")
-    result.SamplesPerPixel = 3 if colour else 1
-    if colour:
-        result.PhotometricInterpretation, result.PlanarConfiguration = "RGB", 0
-    content = np.ascontiguousarray(stored.transpose(1, 2, 0).astype(dtype)).tobytes()
-    result.add_new(0x7FE00010, "OB" if dtype.itemsize == 1 else "OW", content + b"\0" * (len(content) % 2))
+def _check_deflated(path: Path) -> None:
+    """Refuse a deflated file that unfolds to more than any image holds, before pydicom unfolds it in one piece."""
+    with path.open("rb") as file:
+        pydicom.filereader.read_preamble(file, force=True)
+        pydicom.filereader.read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group > 2)
+        stream, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        rest = file.read(CHUNK)
+        while rest and not stream.eof and size <= LARGEST:
+            size += len(stream.decompress(rest, CHUNK << 6))
+            rest = stream.unconsumed_tail or file.read(CHUNK)
+    if size > LARGEST:
+        raise ScanError(f"{path} unfolds to more than {LARGEST >> 20:,} MiB; save it without deflation")
 
 
-def save(result: Dataset, path: Path) -> Path:
-    """Write as uncompressed explicit little endian."""
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = result.SOPClassUID, result.SOPInstanceUID
-    result.file_meta = meta
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, result, implicit_vr=False, little_endian=True, enforce_file_format=True)
-    return write_whole(with_suffix(path, ".dcm", SUFFIXES["dicom"]), buffer.getvalue())
+def _check(dataset: Dataset, path: Path) -> None:
+    modality = _line(dataset.get("Modality"))
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        raise ScanError(f"{path} holds floating-point pixels (a parametric map?); name the image it came from")
+    if "PixelData" not in dataset or not dataset.get("Rows"):
+        what = modality or "no modality"
+        raise ScanError(f"{path} is a DICOM file without an image ({what}); name the images themselves")
+    allocated = int(dataset.get("BitsAllocated") or 0)
+    if modality in NO_IMAGES or allocated == 1:
+        raise ScanError(f"{path} is {NO_IMAGES.get(modality, NO_IMAGES['SEG'])}")
+    photometric = dataset.get("PhotometricInterpretation")
+    if photometric not in (*GREY, *COLOUR, PALETTE):
+        able = ", ".join((*GREY, "RGB", "YBR", PALETTE))
+        raise ScanError(f"{path} is {_line(photometric) or 'of no kind'}; only {able} can be read, convert it")
+    if allocated not in (8, 16, 32):
+        raise ScanError(f"{path} has {allocated} bits a pixel; only 8, 16 and 32 can be read, convert it")
+    shape = (frame_count(dataset), int(dataset.Rows), int(dataset.get("Columns") or 0), channels(dataset))
+    check_size(path, shape)
+    if shape[1] * shape[2] > LARGEST_FRAME:
+        raise ScanError(f"{path} is {shape[2]} x {shape[1]} pixels, more than can be opened safely; scale it down")
+
+
+def _line(value: Any) -> str:
+    """Text from a file for a message: one line, and not long."""
+    return " ".join(str(value or "").split())[:40]
+
+
+def _syntax(dataset: Dataset) -> pydicom.uid.UID:
+    """The transfer syntax of a file that does not name it, as pydicom found it out."""
+    implicit, little = dataset.original_encoding
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _check_decoder(dataset: Dataset, path: Path) -> None:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        able = get_decoder(syntax).is_available
+    except NotImplementedError:
+        raise ScanError(f"{path} is stored as {syntax.name}, which cannot be read; save it uncompressed") from None
+    if not able:
+        raise ScanError(f"{path} is compressed ({syntax.name}) and its decoder is not installed; run: {EXTRA}")
+
+
+def decoded(dataset: Dataset, path: Path) -> Iterator[np.ndarray]:
+    """The stored values of each frame; ScanError for pixels that cannot be decoded."""
+    try:
+        yield from frames_of(dataset)
+    except MemoryError:
+        raise ScanError(f"{path} is damaged: its pixels unfold to more than memory holds; copy it again") from None
+    except Exception as error:  # each decoder raises its own kind
+        reason = " ".join(str(error).split())[:200]
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if syntax.is_compressed and importlib.util.find_spec("gdcm") is None:
+            cure = f"if the file is whole, run: {EXTRA}"
+            raise ScanError(f"{path} is compressed ({syntax.name}) and cannot be decoded; {cure} ({reason})") from error
+        raise ScanError(f"{path} is damaged: its pixels cannot be read ({reason}); copy it again") from error

@@ -3,17 +3,19 @@
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 from counterscan.data.dataset import DatasetFile, read_dataset_file
-from counterscan.data.files import format_of_content, format_of_name
+from counterscan.data.files import KNOWN, format_of_content, format_of_name
 from counterscan.data.names import safe_names
 from counterscan.data.scans import Scan, read_scan
 from counterscan.data.table import Box, boxes_of, fold_of, inside, read_table, table_of
 from counterscan.data.window import Window
+from counterscan.data.zipped import is_zip, unzipped
 from counterscan.errors import ManifestError, did_you_mean
 
 _RESERVED = "path label split fold patient_id mask_path twin_path box source licence report seed index slice age sex"
@@ -24,7 +26,10 @@ NORMAL = re.compile(r"(normal|healthy|negative|none|no[_ -].*)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Case:
-    """One row: where the image lies, what it shows (1), lacks (0) or may show (None), and its facts as text."""
+    """One row: where the image lies, what it shows (1), lacks (0) or may show (None), and its facts as text.
+
+    A `path` that is a folder is one DICOM series.
+    """
 
     path: Path
     name: str
@@ -39,10 +44,11 @@ class Case:
     window: Window | None = None
     slope: float = 1.0
     intercept: float = 0.0
+    files: tuple[Path, ...] = ()  # the slices of a series; `path` is their folder, or the first of them
 
     def read(self) -> Scan:
         """The scan, in the units that the manifest declares."""
-        return read_scan(self.path).declared(self.window, self.slope, self.intercept)
+        return read_scan(self.files or self.path).declared(self.window, self.slope, self.intercept)
 
     def value(self, column: str) -> str | None:
         """What the row says under `column`, as text; None where there is no such column."""
@@ -241,7 +247,10 @@ def _unique(table: Path, cases: Sequence[Case]) -> None:
 
 
 def scan_folder(path: str | Path | Sequence[str | Path]) -> Manifest:
-    """A manifest of plain images: a file, a list of files, or all images in a folder and the folders in it."""
+    """A manifest of plain images: a file, a list of files, or all images in a folder and the folders in it.
+
+    DICOM slices of one series that make a volume are one case.
+    """
     if not isinstance(path, str | Path):
         files = [Path(one) for one in path]
         root = Path(os.path.commonpath([one.absolute().parent for one in files])) if files else Path()
@@ -250,26 +259,54 @@ def scan_folder(path: str | Path | Sequence[str | Path]) -> Manifest:
         files = [file for file in sorted(root.rglob("*")) if _looks_like_image(file, root)]
     else:
         files, root = [Path(path)], Path(path).parent
-    if not files:
-        raise ManifestError(
-            f"{root} holds no images; put DICOM, NIfTI, PNG, JPEG or TIFF files there, or name a manifest"
-        )
-    files = [Path(os.path.abspath(file)) for file in files]
-    names = safe_names([os.path.relpath(file, os.path.abspath(root)) for file in files])
-    return Manifest(root, (), tuple(Case(file, name) for file, name in zip(files, names, strict=True)))
+    files, root = [Path(os.path.abspath(file)) for file in files], Path(os.path.abspath(root))
+    groups = [(file,) for file in files] if len(files) == 1 else _groups(files)
+    if not groups:
+        raise ManifestError(f"{root} holds no images; put {KNOWN} files there, or name a manifest")
+    paths = _places(groups)
+    root = root.parent if root in paths else root
+    names = safe_names([os.path.relpath(one, root) for one in paths])
+    cases = (
+        Case(path, name, files=group if len(group) > 1 else ())
+        for path, name, group in zip(paths, names, groups, strict=True)
+    )
+    return Manifest(root, (), tuple(cases))
+
+
+def _groups(files: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """The files of each case: those of a DICOM volume together, every other one by itself."""
+    from counterscan.data.dicom_series import grouped
+
+    slices = [file for file in files if file.is_file() and format_of_content(file) == "dicom"]
+    others = set(files) - set(slices)
+    return sorted([*((file,) for file in others), *grouped(slices)])
+
+
+def _places(groups: Sequence[tuple[Path, ...]]) -> list[Path]:
+    """Where each case lies: a volume in its folder if that holds no other case, else in its first file."""
+    inside = Counter(folder for group in groups for file in group for folder in file.parents)
+    folders = [Path(os.path.commonpath([file.parent for file in group])) for group in groups]
+    return [
+        folder if 1 < len(group) == inside[folder] else group[0] for folder, group in zip(folders, groups, strict=True)
+    ]
 
 
 def _looks_like_image(file: Path, root: Path) -> bool:
     if any(part.startswith(".") for part in file.relative_to(root).parts) or file.suffix == ".part":
         return False
-    return file.is_file() and (
-        format_of_name(file) is not None or (not file.suffix and format_of_content(file) is not None)
+    nameless = not file.suffix or file.suffix[1:].isdigit()  # many DICOM files are called by a UID, or IM-0001
+    return (
+        file.is_file()
+        and file.name.upper() != "DICOMDIR"
+        and (format_of_name(file) is not None or (nameless and format_of_content(file) is not None))
     )
 
 
 def find_cases(path: str | Path | Sequence[str | Path]) -> Manifest:
-    """A manifest where there is one (a CSV, a folder with `labels.csv`), else the plain images at `path`."""
+    """A manifest where there is one (a CSV, a folder with `labels.csv`), else the plain images at `path`; zips too."""
     one = Path(path) if isinstance(path, str | Path) else None
+    if one is not None and is_zip(one):
+        return find_cases(unzipped(one))
     if one is not None and (one.suffix.lower() == ".csv" or (one / "labels.csv").is_file()):
         return read_manifest(one)
     if one is not None and not one.exists():

@@ -1,74 +1,76 @@
-"""NIfTI slices and volumes: shown as on a light box, written back exactly as they lay."""
+"""NIfTI-1 and -2 slices and volumes: shown as on a light box, written back exactly as they lay."""
 
 import gzip
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import nibabel
 import numpy as np
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
 
 from counterscan.data.files import SUFFIXES, with_suffix, write_whole
+from counterscan.data.limits import check_finite, check_length, check_size
 from counterscan.data.raster import encode
 from counterscan.data.scans import Scan
+from counterscan.data.view import View, steps
 from counterscan.data.window import Window, range_window
 from counterscan.errors import ScanError
 
+CHUNK = 1 << 24
+FURTHEST = 1 << 26  # bytes of extensions before the values
+MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
+SINGLE = (b"n+1", b"n+2")
 
-@dataclass(frozen=True)
-class View:
-    """How stored axes (i, j, k) become (slice, row, column): slices along k; patient's right, or front, on the left.
 
-    Rows run from front to back in axial slices, from head to feet in others. All of it is swaps and flips, so that
-    `stored(shown(x))` is x bit for bit.
-    """
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """What a file holds: the values as stored `(i, j, k, c)`, and what they mean; of four channels one is alpha."""
 
-    swap: bool  # columns lie along i, not along j
-    flip_rows: bool
-    flip_columns: bool
+    header: Nifti1Header
+    stored: np.ndarray
+    slope: float
+    inter: float
 
-    @classmethod
-    def of(cls, affine: np.ndarray) -> "View":
-        """The view that comes nearest to the standard for an affine to RAS+ (oblique ones too)."""
-        axes = nibabel.io_orientation(affine)
-        if np.isnan(axes).any():  # a flat affine says nothing
-            return cls(True, False, False)
-        columns, rows = (0, 1) if axes[0, 0] < axes[1, 0] else (1, 0)
-        return cls(columns == 0, bool(axes[rows, 1] > 0), bool(axes[columns, 1] > 0))
+    @property
+    def affine(self) -> np.ndarray:
+        """The sform if it is set, else the qform, else a guess from the voxel size, as nibabel takes them."""
+        return self.header.get_best_affine()
 
-    def shown(self, stored: np.ndarray) -> np.ndarray:
-        """(i, j, k) to (slice, row, column)."""
-        slices = np.moveaxis(stored, 2, 0)
-        slices = slices.swapaxes(1, 2) if self.swap else slices
-        return slices[:, :: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+    def slice(self, index: int) -> np.ndarray:
+        """float32 `stored * slope + inter` of one k, rounded once."""
+        stored: np.ndarray = self.stored[:, :, index, :3]
+        plain = (self.slope, self.inter) == (1.0, 0.0)
+        return (stored if plain else stored.astype(np.float64) * self.slope + self.inter).astype(np.float32)
 
-    def stored(self, shown: np.ndarray) -> np.ndarray:
-        """(slice, row, column) to (i, j, k): the inverse of `shown`."""
-        slices = shown[:, :: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
-        slices = slices.swapaxes(1, 2) if self.swap else slices
-        return np.moveaxis(slices, 0, 2)
+    def physical(self) -> np.ndarray:
+        """float32 `(i, j, k, c)`; a slice at a time, so that the doubles in between take no room."""
+        *space, channels = self.stored.shape
+        values = np.empty((*space, min(channels, 3)), np.float32, order="F")
+        for index in range(values.shape[2]):
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by name
+                values[:, :, index] = self.slice(index)
+        return values
 
-    def affine(self, affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """The affine of (column, row, slice), for an affine of (i, j, k) and the stored shape."""
-        columns, rows = (0, 1) if self.swap else (1, 0)
-        step = np.zeros((4, 4))
-        step[3, 3] = step[2, 2] = 1
-        for shown, (axis, flip) in enumerate([(columns, self.flip_columns), (rows, self.flip_rows)]):
-            step[axis, shown] = -1 if flip else 1
-            step[axis, 3] = shape[axis] - 1 if flip else 0
-        return affine @ step
+    def encoded(self, values: np.ndarray) -> np.ndarray:
+        """Stored values `(i, j, k, c)` for physical ones; what is as it was stays so bit for bit."""
+        result = self.stored.copy()
+        for index in range(values.shape[2]):
+            changed = values[:, :, index] != self.slice(index)
+            wanted = (values[:, :, index][changed].astype(np.float64) - self.inter) / self.slope
+            result[:, :, index, :3][changed] = encode(wanted, self.stored.dtype)
+        return result
 
 
 @dataclass(frozen=True)
 class NiftiFile:
-    """A NIfTI file; `has_unit` is False because NIfTI has no field for it."""
+    """A NIfTI file; `has_unit` is False because NIfTI has no field for it. A pair is written back as one `.nii`."""
 
     path: Path
+    suffix: str
     has_unit: bool = False
-
-    @property
-    def suffix(self) -> str:
-        return ".nii" if self.path.name.lower().endswith(".nii") else ".nii.gz"
 
     @property
     def mask_suffix(self) -> str:
@@ -78,78 +80,173 @@ class NiftiFile:
         return scan
 
     def write(self, pixels: np.ndarray, path: Path) -> Path:
-        image, stored, (slope, inter) = load(self.path)
-        values = View.of(image.affine).stored(pixels[:, 0])
-        written = encode((values.astype(np.float64) - inter) / slope, stored.dtype)
-        unchanged = values == physical(stored, slope, inter)
-        written = np.where(unchanged, stored, written)
-        return self._save(image, written, path, "synthetic counterfactual by counterscan", (slope, inter))
+        volume = load(self.path)
+        values = volume.encoded(View.of(volume.affine).stored(np.moveaxis(pixels, 1, -1)))
+        words, scaling = "synthetic counterfactual by counterscan", (volume.slope, volume.inter)
+        return self._save(volume, _packed(values, volume.header), path, words, scaling)
 
     def write_mask(self, mask: np.ndarray, path: Path) -> Path:
-        image, _, _ = load(self.path)
-        values = View.of(image.affine).stored(mask).astype(np.uint8)
-        image.header["cal_min"] = image.header["cal_max"] = 0
-        return self._save(image, values, path, "mask by counterscan", (1.0, 0.0))
+        volume = load(self.path)
+        values = View.of(volume.affine).stored(mask).astype(np.uint8)
+        volume.header["cal_min"] = volume.header["cal_max"] = 0
+        return self._save(volume, values, path, "mask by counterscan", (1.0, 0.0))
 
-    def _save(
-        self, image: nibabel.Nifti1Image, stored: np.ndarray, path: Path, words: str, scaling: tuple[float, float]
-    ) -> Path:
-        header = image.header.copy()
-        header.extensions.clear()  # these, and the texts below, may name the patient
-        header["db_name"] = header["aux_file"] = header["intent_name"] = b""
+    def write_map(self, values: np.ndarray, path: Path) -> Path:
+        """Write float32 `values` `(slices, h, w)` in the source's geometry."""
+        volume = load(self.path)
+        volume.header["cal_min"] = volume.header["cal_max"] = 0
+        stored = View.of(volume.affine).stored(values)
+        return self._save(volume, stored, path, "heat map by counterscan", (1.0, 0.0))
+
+    def _save(self, volume: Volume, stored: np.ndarray, path: Path, words: str, scaling: tuple[float, float]) -> Path:
+        header = volume.header.copy()  # without extensions, which were never read; these and texts may name the patient
+        for name in {"db_name", "aux_file", "intent_name"} & set(header.keys()):
+            header[name] = b""
         header["descrip"] = words.encode()
         header.set_data_dtype(stored.dtype)
-        result = type(image)(stored.reshape(image.shape), image.affine, header)
+        shape = volume.header.get_data_shape()
+        kind = nibabel.Nifti2Image if isinstance(header, Nifti2Header) else nibabel.Nifti1Image
+        result = kind(stored.reshape(shape, order="F"), volume.affine, _single(header))
         result.header.set_slope_inter(*scaling)  # set, so that nibabel writes the stored values as they are
         content = result.to_bytes()
         path = with_suffix(path, self.suffix, SUFFIXES["nifti"])
         return write_whole(path, gzip.compress(content, 6, mtime=0) if path.suffix == ".gz" else content)
 
 
+def _single(header: Nifti1Header) -> Nifti1Header:
+    """The header as that of one file, which that of a pair becomes."""
+    kind = Nifti2Header if isinstance(header, Nifti2Header) else Nifti1Header
+    block = header.structarr.copy()
+    block["magic"] = kind.single_magic if kind is Nifti1Header else b"n+2\0\r\n\x1a\n"
+    block["vox_offset"] = 0
+    return kind(block.tobytes(), header.endianness, check=False)
+
+
 def read(path: Path, kind: str = "nifti") -> Scan:
     """Read a slice or a volume; values are `stored * scl_slope + scl_inter`."""
-    image, stored, (slope, inter) = load(path)
-    values = physical(stored, slope, inter)
-    if not np.isfinite(values).all():
-        raise ScanError(f"{path} holds NaN or infinite values; replace them by numbers (fslmaths IN -nan OUT)")
-    view = View.of(image.affine)
-    pixels = np.ascontiguousarray(view.shown(values)[:, None])
-    affine = view.affine(image.affine, stored.shape)
-    column, row, slice_ = (float(step) for step in np.linalg.norm(affine[:3, :3], axis=0))
+    volume = load(path)
+    values = volume.physical()
+    check_finite(path, values)
+    view = View.of(volume.affine)
+    pixels = np.ascontiguousarray(np.moveaxis(view.shown(values), -1, 1))
+    affine = view.affine(_millimetres(volume.header) @ volume.affine, volume.stored.shape)
+    _compare_forms(path, volume)
     return Scan(
         pixels,
-        _window(image, pixels),
+        _window(volume.header, pixels),
         path,
         kind,
-        str(stored.dtype),
-        NiftiFile(path),
+        str(volume.stored.dtype),
+        NiftiFile(path, _suffix(path)),
         unit=None,
-        spacing=(row, column, slice_),
+        spacing=steps(affine),
         affine=affine,
     )
 
 
-def load(path: Path) -> tuple[nibabel.Nifti1Image, np.ndarray, tuple[float, float]]:
-    """The image, its stored values `(i, j, k)` and their slope and intercept."""
-    if not path.name.lower().endswith(SUFFIXES["nifti"]):
-        raise ScanError(f"{path} is a NIfTI file under another name; rename it to end in .nii or .nii.gz")
-    image = nibabel.load(path)
-    assert isinstance(image, nibabel.Nifti1Image)
-    data: Any = image.dataobj  # an ArrayProxy, of which nibabel's types know little
-    stored = np.asarray(data.get_unscaled())
-    if stored.dtype.kind not in "iuf":
-        raise ScanError(f"{path} holds {stored.dtype} values, not plain numbers; convert it to grey values")
-    if 0 in stored.shape or stored.ndim < 2 or any(length > 1 for length in stored.shape[3:]):
-        raise ScanError(f"{path} has shape {stored.shape}; save one slice (h, w) or one volume (h, w, slices) a file")
-    return image, stored.reshape((*stored.shape, 1)[:3]), (float(data.slope), float(data.inter))
+def load(path: Path) -> Volume:
+    """The header and the stored values; ScanError for what is neither one slice nor one volume of plain numbers."""
+    with _opened(path) as file:
+        header = _header(file.read(Nifti2Header.sizeof_hdr))
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    colours = len(dtype.names or ()) if header["datatype"] in (128, 2304) else 1
+    _check(path, shape, dtype, colours)
+    stored = np.frombuffer(_values(path, header, shape, dtype), np.uint8 if colours > 1 else dtype)
+    slope, inter = (1.0, 0.0) if colours > 1 else header.get_slope_inter()
+    space = (*shape, 1, 1, 1)[:3]
+    stored = np.moveaxis(stored.reshape((colours, *space), order="F"), 0, -1)
+    return Volume(header, stored, 1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter))
 
 
-def physical(stored: np.ndarray, slope: float, inter: float) -> np.ndarray:
-    """float32 `stored * slope + inter`, rounded once."""
-    plain = (slope, inter) == (1.0, 0.0)
-    return stored.astype(np.float32) if plain else (stored.astype(np.float64) * slope + inter).astype(np.float32)
+def _header(head: bytes) -> Nifti1Header:
+    kind: Any = Nifti2Header if head[4:7] in (b"n+2", b"ni2") else Nifti1Header
+    return kind(head[: kind.sizeof_hdr])
 
 
-def _window(image: nibabel.Nifti1Image, pixels: np.ndarray) -> Window:
-    low, high = float(image.header["cal_min"]), float(image.header["cal_max"])
-    return Window(low, high) if np.isfinite([low, high]).all() and low < high else range_window(pixels)
+def _check(path: Path, shape: tuple[int, ...], dtype: np.dtype, colours: int) -> None:
+    if dtype.kind not in "iuf" and colours == 1:
+        raise ScanError(f"{path} holds {dtype} values, not plain numbers; convert it to grey values")
+    check_size(path, (*shape, colours) if colours > 1 else shape)
+    if len(shape) < 2:
+        raise ScanError(f"{path} has shape {shape}, a line; save one slice (h, w) or one volume (h, w, slices) a file")
+    if any(length > 1 for length in shape[3:]):
+        raise ScanError(
+            f"{path} has shape {shape}: {np.prod(shape[3:])} volumes; save the one to explain as a file of its own "
+            "(nibabel.four_to_three, or fslsplit)"
+        )
+
+
+def _values(path: Path, header: Nifti1Header, shape: tuple[int, ...], dtype: np.dtype) -> bytearray:
+    """The bytes of the values, and no more than these, however much follows or unpacks."""
+    single = header["magic"].item()[:3] in SINGLE
+    place, offset = (path, header.get_data_offset()) if single else (_beside(path), int(header["vox_offset"]))
+    wanted = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if offset > FURTHEST:
+        raise ScanError(f"{path} is damaged: its values begin {offset:,} bytes after its start; copy it again")
+    packed, size = _packed_file(place), place.stat().st_size
+    check_length(path, max(offset, 0), size, packed=packed)
+    check_length(path, wanted, size if packed else size - max(offset, 0), packed=packed)
+    content = bytearray(wanted)
+    view, filled = memoryview(content), 0
+    with _opened(place) as file:
+        file.seek(max(offset, 0))
+        while filled < wanted and (read := file.read(min(CHUNK, wanted - filled))):
+            view[filled : filled + len(read)] = read
+            filled += len(read)
+        if filled < wanted:
+            raise EOFError(f"it ends after {filled:,} of {wanted:,} bytes of values")
+        file.read(1)  # at the end of what is packed, gzip compares its check sum
+    return content
+
+
+def _packed_file(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _opened(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path) if _packed_file(path) else path.open("rb"))
+
+
+def _beside(path: Path) -> Path:
+    """The values of a pair: the `.img` beside the `.hdr`, and nothing else."""
+    stem = path.name.lower().removesuffix(".gz").removesuffix(".hdr")
+    stem = path.name[: len(stem)]
+    found = [path.with_name(stem + end) for end in (".img", ".img.gz", ".IMG") if path.with_name(stem + end).is_file()]
+    if not found:
+        raise ScanError(f"{path} is the header of a pair without its {stem}.img; put that beside it")
+    return found[0]
+
+
+def _suffix(path: Path) -> str:
+    return ".nii.gz" if _packed_file(path) and not path.name.lower().endswith(".hdr.gz") else ".nii"
+
+
+def _packed(values: np.ndarray, header: Nifti1Header) -> np.ndarray:
+    """`(i, j, k, c)` as the header's type holds it, which for colour is a record."""
+    if values.shape[-1] == 1:
+        return values[..., 0]
+    return np.ascontiguousarray(values).view(header.get_data_dtype())[..., 0]
+
+
+def _millimetres(header: Nifti1Header) -> np.ndarray:
+    factor = MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
+    return np.diag([factor, factor, factor, 1.0])
+
+
+def _compare_forms(path: Path, volume: Volume) -> None:
+    """Warn where the two places that say how the patient lay contradict each other by more than a voxel."""
+    header, shape = volume.header, volume.stored.shape
+    if not (header["sform_code"] > 0 and header["qform_code"] > 0):
+        return
+    corners = np.array([[i, j, k, 1] for i in (0, shape[0] - 1) for j in (0, shape[1] - 1) for k in (0, shape[2] - 1)])
+    apart = np.abs((header.get_sform() - header.get_qform()) @ corners.T).max()
+    if apart > min(header.get_zooms()[:3]):
+        warnings.warn(f"{path}: sform and qform are up to {apart:.3g} apart; the sform is used", stacklevel=2)
+
+
+def _window(header: Nifti1Header, pixels: np.ndarray) -> Window:
+    low, high = float(header["cal_min"]), float(header["cal_max"])
+    if np.isfinite([low, high]).all() and low < high:
+        return Window(low, high)
+    return Window(0, 255) if pixels.shape[1] > 1 else range_window(pixels)

@@ -1,6 +1,9 @@
 """Scans: pixels in physical units, and all that is needed to write a result back in the format they came in."""
 
 import importlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -9,12 +12,21 @@ import numpy as np
 
 from counterscan.data.files import recognised
 from counterscan.data.window import Window
-from counterscan.errors import ScanError
+from counterscan.errors import CounterscanError, ScanError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-READERS = {"png": "raster", "jpeg": "raster", "tiff": "raster", "dicom": "dicom", "nifti": "nifti"}
+READERS = {
+    "png": "raster",
+    "jpeg": "raster",
+    "tiff": "raster",
+    "dicom": "dicom",
+    "series": "dicom_series",
+    "nifti": "nifti",
+    "mha": "itk",
+    "nrrd": "itk",
+}
 
 
 class Source(Protocol):
@@ -123,7 +135,8 @@ class Scan:
             raise ScanError(f"{self.path} has pixels {self.pixels.shape}, not {array.shape}; resize them first")
         if not np.isfinite(array).all():
             raise ScanError(f"a result for {self.path} holds NaN or infinite values; it was not written")
-        return self.source.write(array, Path(path))
+        with _one_line(self.path, self.format):
+            return self.source.write(array, Path(path))
 
     def write_change(self, change: Any, path: str | Path, window: Window | None = None) -> Path:
         """Write the scan after a `change` in image units at any size: its own detail stays where nothing changes."""
@@ -135,7 +148,8 @@ class Scan:
         slices, _, height, width = self.pixels.shape
         if array.shape != (slices, height, width):
             raise ScanError(f"a mask for {self.path} is {(slices, height, width)}, not {array.shape}; resize it first")
-        return self.source.write_mask(array, Path(path))
+        with _one_line(self.path, self.format):
+            return self.source.write_mask(array, Path(path))
 
     def declared(self, window: Window | None, slope: float = 1.0, intercept: float = 0.0) -> Self:
         """The scan with what a `dataset.toml` says of it.
@@ -151,17 +165,36 @@ class Scan:
         return replace(scan, window=window, unit=window.unit)
 
 
-def read_scan(path: str | Path) -> Scan:
-    """Read a DICOM, NIfTI, PNG, JPEG or TIFF file, recognised by its content; ScanError names the file and the cure."""
+def read_scan(path: str | Path | Sequence[Path]) -> Scan:
+    """Read a DICOM, NIfTI, MHA, NRRD, PNG, JPEG or TIFF file, recognised by its content.
+
+    A folder, or a sequence of files, is one DICOM series: a volume of one slice a file, sorted by where they lie.
+    """
+    if not isinstance(path, str | Path):
+        return _read(path, Path(path[0]), "series")
     path = Path(path)
-    kind = recognised(path)
+    return _read(path, path, "series" if os.path.isdir(path) else recognised(path))
+
+
+def _read(source: Path | Sequence[Path], path: Path, kind: str) -> Scan:
     reader = importlib.import_module(f"counterscan.data.{READERS[kind]}")
+    with _one_line(path, kind):
+        return reader.read(source, kind)
+
+
+@contextmanager
+def _one_line(path: Path, kind: str) -> Iterator[None]:
+    """What format libraries raise over damaged files is nearly anything; a user is told in one line."""
     try:
-        return reader.read(path, kind)
-    except (ScanError, MemoryError):
+        yield
+    except CounterscanError:
         raise
-    except Exception as error:  # damaged files make the format libraries raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except MemoryError as error:
+        raise ScanError(f"{path} takes more memory than there is; crop it, scale it down, or free some") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # the disk's fault, not the file's
+            raise ScanError(f"{path}: {error.strerror}; make room on the disk, or check your rights") from error
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ScanError(
             f"{path} is a damaged {kind.upper()} file ({reason}); copy it again from where it came"
         ) from error

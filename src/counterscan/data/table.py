@@ -2,12 +2,15 @@
 
 import csv
 import io
+import math
 import os
 import re
 from pathlib import Path
 
 from counterscan.errors import ManifestError, did_you_mean
 
+LARGEST = 256 << 20  # bytes
+LONGEST = 200  # letters of a column's name
 Box = tuple[str, float, float, float, float]  # finding, x, y, width, height
 
 
@@ -18,13 +21,16 @@ def table_of(path: Path) -> Path:
             raise ManifestError(f"{path} holds no labels.csv; write one with a column path, and label or one per class")
         return path / "labels.csv"
     if not path.is_file():
-        raise ManifestError(f"{path} does not exist; name a CSV file, or a folder that holds labels.csv")
+        what = "is a pipe or a device, not a file" if path.exists() else "does not exist"
+        raise ManifestError(f"{path} {what}; name a CSV file, or a folder that holds labels.csv")
     return path
 
 
 def read_table(table: Path) -> tuple[list[str], list[dict[str, str]]]:
     """The columns, and a dict of text for each row; empty lines are left out."""
     try:
+        if table.stat().st_size > LARGEST:
+            raise ManifestError(f"{table} is larger than {LARGEST >> 20} MiB, which no manifest is; name a CSV file")
         text = table.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
         raise ManifestError(f"{table} cannot be read as text ({error}); save it as CSV in UTF-8") from error
@@ -49,6 +55,9 @@ def read_table(table: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _check_columns(table: Path, columns: list[str]) -> None:
+    longest = max(map(len, columns), default=0)
+    if longest > LONGEST:
+        raise ManifestError(f"{table} has a column whose name has {longest:,} letters; is the first line the header?")
     if "path" not in columns:
         near = did_you_mean("path", columns) if columns else ""
         raise ManifestError(f"{table} has no column 'path'; name the column of image files so{near}")
@@ -74,7 +83,7 @@ def fold_of(table: Path, number: int, text: str) -> int | None:
     """A fold's number, or None."""
     try:
         return int(float(text)) if text else None
-    except ValueError:
+    except (ValueError, OverflowError):  # infinity is a number, but no whole one
         raise ManifestError(f"{table} row {number} has fold {text!r}; write a whole number or nothing") from None
 
 
@@ -85,6 +94,8 @@ def boxes_of(table: Path, number: int, text: str) -> tuple[Box, ...]:
         finding, _, numbers = part.rpartition(":")
         try:
             x, y, width, height = (float(one) for one in numbers.split(","))
+            if not all(map(math.isfinite, (x, y, width, height))):
+                raise ValueError("no place")
         except ValueError:
             raise ManifestError(f"{table} row {number} has box {part!r}; write finding:x,y,width,height") from None
         boxes.append((finding.strip(), x, y, width, height))
