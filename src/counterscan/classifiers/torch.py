@@ -35,7 +35,9 @@ class TorchClassifier:
         pixels = prepare(images, self.card)
         like = next(self.module.parameters(), images)
         with undisturbed(self.module):
-            answers = self._ask(pixels.to(like.device, like.dtype))
+            inputs = pixels.to(like.device, like.dtype)
+            # a module may work in place on its input, which must not be the caller's
+            answers = self._ask(inputs.clone() if inputs is images else inputs)
         return to_log_odds(answers, self.card, len(images)).to(images.device)
 
     def _ask(self, pixels: Tensor) -> Any:

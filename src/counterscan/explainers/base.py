@@ -74,6 +74,7 @@ class CounterfactualExplainer(Explainer):
         return {
             "counterfactual": counterfactual,
             "reconstruction": found.reconstruction,
+            "path": found.path,
             "heatmap": (counterfactual - reference).abs().mean(1, keepdim=True) / 2,
             "before": before,
             "after": after,
@@ -87,9 +88,28 @@ class AttributionExplainer(Explainer):
     @final
     def explain(self, classifier: Classifier, images: Tensor, target: Target) -> dict[str, Any]:
         """Measure the answer; an attribution has no counterfactual, so it finds none."""
-        before = _answers(classifier, images)
-        heatmap = self.run(classifier, images, target).detach().clamp_min(0)
+        asked = _Asked(classifier, images)
+        heatmap = self.run(asked, images, target).detach().clamp_min(0)
+        before = _answers(classifier, images) if asked.answer is None else asked.answer
         return {"heatmap": heatmap, "before": before, "found": torch.zeros(len(images), dtype=torch.bool)}
+
+
+class _Asked:
+    """Keeps what a classifier answered first for `images` themselves, so that it need not be asked that again."""
+
+    def __init__(self, classifier: Classifier, images: Tensor):
+        self.classifier = classifier
+        self.card = classifier.card
+        self.differentiable = classifier.differentiable
+        self.answer: Tensor | None = None
+        self._images = images
+
+    def __call__(self, images: Tensor) -> Tensor:
+        same = images.data_ptr() == self._images.data_ptr() and images.shape == self._images.shape
+        answer = self.classifier(images)
+        if same and self.answer is None:
+            self.answer = answer.detach().float()
+        return answer
 
 
 def check_images(images: Tensor) -> None:

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from counterscan.classifiers.function import FunctionClassifier
 from counterscan.core import Card, Target
 from counterscan.errors import CounterscanError
-from counterscan.explainers.attribution.rise import RISE, axis_weights, mask_variance
+from counterscan.explainers.attribution.rise import BLOCK, RISE, axis_weights, mask_variance
 from counterscan.explainers.attribution.substrate import border_median
 
 SIDE = 24
@@ -29,7 +29,8 @@ def weights():
 
 def masks(s: int, p: float, n: int = 4000) -> torch.Tensor:
     torch.manual_seed(0)
-    return torch.cat(list(RISE(masks=n, s=s, p=p)._draw((SIDE, SIDE))))
+    explainer = RISE(s=s, p=p)
+    return torch.cat([m for _ in range(0, n, BLOCK) for m in explainer._block((SIDE, SIDE), BLOCK)])[:n]
 
 
 @pytest.mark.parametrize(("s", "p"), [(4, 0.5), (7, 0.3)])
@@ -57,7 +58,7 @@ def test_a_linear_model_has_the_map_of_the_closed_form(weights):
     """f = 0.5 + sum w x M: a pixel's slope is sum_u w_u x_u Cov(M_u, M_x) / Var(M_x), the covariance in closed form."""
     s, p = 4, 0.5
     images = torch.rand(2, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    explainer = RISE(masks=6000, s=s, p=p, fill=0.0, batch=250)
+    explainer = RISE(masks=6000, s=s, p=p, fill=0.0, batch=250, converged=0)
     torch.manual_seed(0)
     slope = explainer.run(probability(weights), images, TARGET)[:, 0]
 
@@ -106,6 +107,46 @@ def test_it_asks_in_small_batches_whatever_the_number_of_masks():
     assert max(sizes) == 8
 
 
+def test_it_stops_when_the_map_has_converged_and_not_before(weights):
+    """Two images: one with a strong finding, whose map is soon known, and one of which nothing is seen but chance."""
+    images = torch.stack([torch.ones(1, SIDE, SIDE), torch.zeros(1, SIDE, SIDE)])
+    generator = torch.Generator().manual_seed(0)
+
+    def noisy(x):
+        noise = 0.01 * torch.randn(len(x), 1, generator=generator).numpy()
+        return 0.5 + (x * weights.numpy()).sum((1, 2, 3))[:, None] + noise
+
+    classifier = FunctionClassifier(noisy, CARD)
+    settings = {"masks": 2000, "s": 4, "fill": 0.0}
+    strong, silent = (RISE(**settings)(classifier, x[None], TARGET) for x in images)
+    assert strong.meta["queries"] < 1000
+    assert (strong.meta["queries"] - 1) % (2 * BLOCK) == 0
+    assert silent.meta["queries"] == 1 + 2000
+    assert RISE(**settings, converged=0.01)(classifier, images[:1], TARGET).meta["queries"] > strong.meta["queries"]
+    assert RISE(**settings, converged=0)(classifier, images[:1], TARGET).meta["queries"] == 1 + 2000
+
+
+def test_a_map_that_stopped_is_as_near_to_the_full_one_as_it_says(weights):
+    images = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    full = RISE(masks=6000, s=4, fill=0.0, converged=0).run(probability(weights), images, TARGET)
+    errors = []
+    for seed in range(6):
+        torch.manual_seed(seed)
+        stopped = RISE(masks=6000, s=4, fill=0.0, converged=0.05).run(probability(weights), images, TARGET)
+        errors.append(float((stopped - full).square().mean().sqrt() / (full.max() - full.min())))
+    assert 0.02 < sum(errors) / 6 < 0.07
+
+
+def test_an_image_stops_by_itself_whatever_is_explained_beside_it(weights):
+    images = torch.stack([torch.ones(1, SIDE, SIDE), torch.rand(1, SIDE, SIDE) * 0.2])
+    settings = {"masks": 1000, "s": 4, "fill": 0.0, "converged": 0.06}
+    together = RISE(**settings)(probability(weights), images, TARGET)
+    alone = [RISE(**settings)(probability(weights), x[None], TARGET) for x in images]
+    torch.testing.assert_close(together.heatmap, torch.cat([one.heatmap for one in alone]), rtol=1e-3, atol=1e-5)
+    assert together.meta["queries"] == sum(one.meta["queries"] for one in alone)
+
+
 def test_hidden_pixels_take_the_border_s_median():
     images = torch.full((2, 1, SIDE, SIDE), 0.5)
     images[0, :, 0], images[0, :, -1], images[0, :, :, 0], images[0, :, :, -1] = (-1.0,) * 4
@@ -130,7 +171,7 @@ def test_volumes():
     assert heatmap[0, 0, :3, :3, 8:].mean() > 3 * heatmap.mean()
 
 
-@pytest.mark.parametrize("wrong", [{"p": 1.5}, {"p": 0.0}, {"s": 1}, {"masks": 1}, {"batch": 0}])
+@pytest.mark.parametrize("wrong", [{"p": 1.5}, {"p": 0.0}, {"s": 1}, {"masks": 1}, {"batch": 0}, {"converged": 1.0}])
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(CounterscanError, match="rise needs masks >= 2"):
         RISE(**wrong)

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from counterscan.core import Classifier, Target
 from counterscan.errors import CounterscanError
-from counterscan.explainers.attribution.evidence import ask_counted, ask_evidence
+from counterscan.explainers.attribution.evidence import ask_counted, ask_evidence, asker
 from counterscan.explainers.attribution.substrate import Fill, check_fill, substrate
 from counterscan.explainers.base import AttributionExplainer
+from counterscan.progress import within
 from counterscan.registry import EXPLAINERS
 
 
@@ -44,7 +45,8 @@ class Occlusion(AttributionExplainer):
     def run(self, classifier: Classifier, images: Tensor, target: Target) -> Tensor:
         """The map `(b, 1, *spatial)` in log-odds a window, with its sign; one query a window and two an image."""
         counted = ask_counted(classifier, images, target)
-        whole = ask_evidence(classifier, images, target, counted, self.bfloat16)
+        ask = asker(classifier, self.bfloat16)
+        whole = ask_evidence(ask, images, target, counted)
         fill = substrate(images, self.fill)
         lost, times = torch.zeros_like(images[:, :1]), torch.zeros_like(images[0, 0])
         places = windows(tuple(images.shape[2:]), self.window, self.stride)
@@ -52,11 +54,12 @@ class Occlusion(AttributionExplainer):
             some = places[start : start + self.batch]
             for i, (x, value) in enumerate(zip(images, fill, strict=True)):
                 hidden = _hidden(x, value, some)
-                left = ask_evidence(classifier, hidden, target, counted[:, i : i + 1], self.bfloat16)
+                left = ask_evidence(ask, hidden, target, counted[:, i : i + 1])
                 for place, loss in zip(some, (whole[i] - left).tolist(), strict=True):
                     lost[i, 0][place] += loss
             for place in some:
                 times[place] += 1
+            within(start + len(some), len(places), "windows")
         return lost / times
 
 

@@ -19,9 +19,10 @@ from counterscan.classifiers.torch import forward_with_layers
 from counterscan.core import Classifier, Target
 from counterscan.data.fitting import resize
 from counterscan.errors import CounterscanError
-from counterscan.explainers.attribution.evidence import ask_evidence, counted_classes
+from counterscan.explainers.attribution.evidence import ask_evidence, asker, counted_classes
 from counterscan.explainers.attribution.substrate import Fill, check_fill, substrate
 from counterscan.explainers.base import AttributionExplainer
+from counterscan.progress import within
 from counterscan.registry import EXPLAINERS
 
 FLAT = 1e-6  # a channel that varies by less than this share of its largest value is the same everywhere
@@ -54,16 +55,14 @@ class ScoreCAM(AttributionExplainer):
 
     def run(self, classifier: Classifier, images: Tensor, target: Target) -> Tensor:
         """The map `(b, 1, *spatial)`, not negative, in log-odds; at most one query a channel, and two an image."""
-        (activations,), log_odds = forward_with_layers(classifier, images, [self.layer])
-        counted = counted_classes(target, log_odds)
-        activations = activations.detach().float()
-        fill = substrate(images, self.fill)
-        empty = ask_evidence(classifier, fill, target, counted, self.bfloat16)
+        activations, counted = _channels(classifier, images, target, self.layer)
+        fill, ask = substrate(images, self.fill), asker(classifier, self.bfloat16)
+        empty = ask_evidence(ask, fill, target, counted)
         spatial = tuple(images.shape[2:])
 
         def increase(i: int, channels: Tensor) -> Tensor:
-            shown = fill[i] + (images[i] - fill[i]) * _as_masks(resize(channels, spatial))
-            return ask_evidence(classifier, shown, target, counted[:, i : i + 1], self.bfloat16) - empty[i]
+            shown = torch.addcmul(fill[i], images[i] - fill[i], _as_masks(resize(channels, spatial)))
+            return ask_evidence(ask, shown, target, counted[:, i : i + 1]) - empty[i]
 
         maps = [self._weighted(a, partial(increase, i)) for i, a in enumerate(activations)]
         return resize(torch.stack(maps), spatial)
@@ -81,7 +80,14 @@ class ScoreCAM(AttributionExplainer):
             alpha = increase(some[:, None])
             total += torch.einsum("k,k...->...", alpha, some)
             heaviest = torch.maximum(heaviest.to(alpha), alpha.abs().max())
+            within(start + len(some), len(a), "channels")
         return total.relu()[None]
+
+
+def _channels(classifier: Classifier, images: Tensor, target: Target, layer: str) -> tuple[Tensor, Tensor]:
+    """The layer's activations `(b, channels, *layer)` and the `counted_classes`; the graph behind them is let go."""
+    (activations,), log_odds = forward_with_layers(classifier, images, [layer])
+    return activations.detach().float(), counted_classes(target, log_odds)
 
 
 def _varied(a: Tensor) -> Tensor:
