@@ -15,7 +15,20 @@ FLOORS = (
     {"classifiers", "priors"},
     {"explainers"},
     {"metrics", "train"},
-    {"bench", "report", "study", "synthesis", "engine", "outputs", "jobs", "listing", "score", "demo", "doctor"},
+    {
+        "bench",
+        "report",
+        "study",
+        "synthesis",
+        "engine",
+        "outputs",
+        "jobs",
+        "listing",
+        "score",
+        "demo",
+        "doctor",
+        "sanity",
+    },
     {"cli", "options", "web"},
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -312,16 +312,55 @@ def score(
         Path | None, typer.Option(help="Explanations of validation images, to choose the mask rule on.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here, too.")] = None,
+    classifier: Annotated[
+        str, typer.Option(metavar="C", help="Ask the classifier again, for deletion and insertion.")
+    ] = "",
 ) -> None:
     """Measure what `explain` wrote.
 
     Flips, the size of the change, and the agreement with true masks and twins where there are any.
     """
+    words = locals()
     from counterscan.score import score_folder
 
-    typer.echo(
-        score_folder(folder, truth=truth, judge=judge, validation=validation, json_file=json_file, command=_typed())
-    )
+    typer.echo(score_folder(**words, command=_typed()))
+
+
+@command(cure="nothing is written before the end, so run it again")
+def sanity(
+    inputs: Inputs,
+    classifier: ClassifierName,
+    target: TargetText,
+    method: Method,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    shuffled: Annotated[str, typer.Option(metavar="C", help="A classifier trained with --set shuffled=true.")] = "",
+    n: Annotated[int, typer.Option("-n", min=4, help="How many images are explained, a dozen times each.")] = 24,
+    prior: Prior = "",
+    settings: Settings = [],  # noqa: B006
+    window: WindowText = "",
+    folds: Folds = [],  # noqa: B006
+    split: Split = "",
+    where: Where = "",
+    dataset: Dataset = None,
+    card: CardPath = None,
+    seed: Seed = 0,
+    batch: Batch = 8,
+) -> None:
+    """Find explanations that ignore the classifier.
+
+    Random weights and shuffled labels must change an explanation, noise must not, what it marks must matter, and the
+    border alone must not tell the images apart. Leaves with 3 where a check fails.
+    """
+    words = locals()
+    from counterscan.classifiers.load import load_classifier
+    from counterscan.sanity.examination import examine
+
+    other = load_classifier(shuffled) if shuffled else None
+    job = _prepared({name: word for name, word in words.items() if name not in ("shuffled", "n")} | {"dry_run": False})
+    found = examine(job, shuffled=other, n=n, command=_typed())
+    typer.echo(f"{found}\npage: {out / 'index.html'}")
+    if found.failed:
+        raise typer.Exit(SOME_FAILED)
 
 
 @command(name="list")

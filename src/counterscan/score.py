@@ -122,6 +122,7 @@ def score_folder(
     judge: str = "",
     validation: Path | None = None,
     json_file: Path | None = None,
+    classifier: str = "",
     command: str = "",
 ) -> str:
     """What `counterscan score` does: names become things, the page is written anew, the answer is a table to print."""
@@ -136,7 +137,7 @@ def score_folder(
         manifest,
         load_classifier(judge or run["judge"]) if judge or run.get("judge") else None,
         validation,
-        classifier=load_classifier(run["classifier"]) if needed else None,
+        classifier=load_classifier(classifier or run["classifier"]) if classifier or needed else None,
         command=command,
     )
     if json_file is not None:

@@ -1,7 +1,7 @@
 """Train a classifier from image-level labels: one of our small networks, or one of MONAI's by name."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +34,14 @@ class ClassifierRecipe:
 
     `network` is `resnet`, `vgg`, or with the extra [monai] `densenet121`, `resnet18`, `resnet50`. `share` and
     `seed` choose which part of the training cases is used, so that a judge can be trained on other ones:
-    `first` half, `second` half, or `all`.
+    `first` half, `second` half, or `all`. With `shuffled` the labels of all but the test cases are dealt out anew: a
+    classifier that learns nothing true, for `counterscan sanity --shuffled`. `channels` is 1 for grey, 3 for colour,
+    and 0 for what the first image has.
     """
 
     network: str = "resnet"
     name: str = ""
-    channels: int = 1
+    channels: int = 0
     size: int = 128
     steps: int = 3000
     batch: int = 32
@@ -47,6 +49,7 @@ class ClassifierRecipe:
     share: str = "all"
     flip: bool = False
     fold: int = 0
+    shuffled: bool = False
     seed: int = 0
 
     def train(
@@ -62,6 +65,8 @@ class ClassifierRecipe:
         card = self._card(manifest, out, command)
         split = parts(manifest, fold=self.fold, share=self.share)
         images = {name: open_images(part, card.shape) for name, part in split.items()}
+        if self.shuffled:
+            images |= {name: _shuffled(images[name], self.seed) for name in ("train", "validation")}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = build(self.network, card.settings)
@@ -74,17 +79,17 @@ class ClassifierRecipe:
     def _card(self, manifest: Manifest, out: Path, command: str) -> Card:
         if not manifest.classes:
             raise ManifestError(f"{manifest.root} has no class to learn; add a label column or one column per class")
-        classes = manifest.classes
+        classes, channels = manifest.classes, self.channels or manifest.cases[0].read().pixels.shape[1]
         return Card(
             name=self.name or out.name,
-            shape=(self.channels, self.size, self.size),
+            shape=(channels, self.size, self.size),
             classes=classes,
             output="softmax" if manifest.exclusive else "multilabel",
             normal=manifest.normal,
             window=manifest.window.as_tuple() if manifest.window else None,
             modality=manifest.modality,
             network=self.network,
-            settings={"channels": self.channels, "outputs": len(classes)},
+            settings={"channels": channels, "outputs": len(classes)},
             command=command,
             licence=manifest.licence,
         )
@@ -162,3 +167,8 @@ class ClassifierTask:
 def _area(answers: np.ndarray, labels: np.ndarray) -> float:
     known = ~np.isnan(labels)
     return auc(labels[known], answers[known], draws=1).value
+
+
+def _shuffled(images: Images, seed: int) -> Images:
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return replace(images, labels=images.labels[order])
