@@ -21,7 +21,7 @@ from counterscan.data.phantoms.base import module, stream
 from counterscan.data.window import Window
 from counterscan.metrics.calibration import search
 from counterscan.metrics.twin import twin_distance
-from counterscan.priors.editor import InpaintingEditor, inpaint, load_editor, removal_condition
+from counterscan.priors.editor import ConditionedEditor, condition_of, inpaint, load_editor
 from counterscan.train.loop import AVERAGE, schedule
 
 FRESH, SEED = 200, 777
@@ -40,7 +40,7 @@ def _pairs(drawn) -> tuple[list, list]:
     return [one.image for one in drawn], [one.twin for one in drawn]
 
 
-def measure(editor: InpaintingEditor, target: Target, data: tuple[Tensor, Tensor, Tensor]) -> str:
+def measure(editor: ConditionedEditor, target: Target, data: tuple[Tensor, Tensor, Tensor]) -> str:
     """IoU and twin_ratio of what the editor makes of fresh phantoms."""
     images, twins, masks = data
     edited = editor(images, target)
@@ -82,13 +82,13 @@ def main() -> None:
     for k in range(arguments.steps):
         torch.manual_seed(k)
         optimiser.param_groups[0]["lr"] = 6e-4 * schedule(k, arguments.steps)
-        loss = step(network, images, sick, well, removal_condition(target, editor.card))
+        loss = step(network, images, sick, well, condition_of(target, editor.card))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learnt, 1.0)
         optimiser.step()
         average.update_parameters(network)
-    taught = InpaintingEditor(average.module.eval(), editor.card)
+    taught = ConditionedEditor(average.module.eval(), editor.card)
     minutes = (time.perf_counter() - start) / 60
     print(f"taught by twins, {arguments.steps} steps, {minutes:.0f} min: {measure(taught, target, data)}")
 

@@ -15,6 +15,7 @@ abdomen() {
   train classifier abdomen/classifier abdomen-7 --set steps=3000 --set rate=0.002 --set seed=1
   train classifier abdomen/judge abdomen-8 --set network=vgg --set steps=2000 --set rate=0.002 --set seed=2
   train inpainting abdomen/inpainting abdomen-7 --classifier "$work/abdomen/classifier" --set steps=7000 --set seed=1
+  train progressive abdomen/progressive abdomen-7 --classifier "$work/abdomen/classifier" --set findings=tumour --set seed=1
 }
 
 chest() {
@@ -25,4 +26,20 @@ chest() {
   train inpainting chest/inpainting chest-7 --classifier "$work/chest/classifier" --set steps=2600 --set seed=1 --set guided=false
 }
 
-for kind in ${2:-abdomen chest}; do "$kind"; done
+fundus() {
+  counterscan phantoms fundus --n 16000 --seed 7 --out "$work/fundus-7"
+  counterscan phantoms fundus --n 10000 --seed 8 --out "$work/fundus-8"
+  train classifier fundus/classifier fundus-7 --set steps=1500 --set rate=0.0008 --set seed=1
+  train classifier fundus/judge fundus-8 --set network=vgg --set steps=1000 --set rate=0.0008 --set seed=2
+  train inpainting fundus/inpainting fundus-7 --classifier "$work/fundus/classifier" --set steps=1800 --set seed=1
+}
+
+oct() {
+  counterscan phantoms oct --n 16000 --seed 7 --out "$work/oct-7"
+  counterscan phantoms oct --n 10000 --seed 8 --out "$work/oct-8"
+  train classifier oct/classifier oct-7 --set steps=480 --set rate=0.002 --set seed=1
+  train classifier oct/judge oct-8 --set network=vgg --set steps=480 --set rate=0.002 --set seed=2
+  train inpainting oct/inpainting oct-7 --classifier "$work/oct/classifier" --set steps=2000 --set seed=1
+}
+
+for kind in ${2:-abdomen chest fundus oct}; do "$kind"; done

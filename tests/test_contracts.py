@@ -64,8 +64,20 @@ def images():
     return torch.from_numpy(pixels).sub(low).div((high - low) / 2).sub(1).clamp(-1, 1)[:, None].float()
 
 
+class Lit:
+    """A trivial segmenter: what is bright."""
+
+    card = Card(name="lit", kind="segmenter", shape=(1, SIDE, SIDE), classes=("bright",))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return (images > 0).float()
+
+
+PRIORS = {"student": Lit()}  # what needs another kind of prior than an editor
+
+
 def built(name: str) -> Explainer:
-    prior = Darker() if needs_prior(name) else None
+    prior = PRIORS.get(name, Darker()) if needs_prior(name) else None
     return build_explainer(name, prior=prior, **QUICK.get(name, {}))
 
 

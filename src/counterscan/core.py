@@ -30,7 +30,7 @@ class Card(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    kind: Literal["classifier", "editor"] = "classifier"
+    kind: Literal["classifier", "editor", "segmenter"] = "classifier"
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     output: Literal["binary", "multilabel", "softmax"] = "multilabel"
@@ -86,6 +86,14 @@ class Editor(Protocol):
     card: Card
 
     def __call__(self, images: Tensor, target: "Target") -> Tensor: ...
+
+
+class Segmenter(Protocol):
+    """Answers how likely each pixel shows one of the card's classes: `(b, 1, *spatial)` in [0, 1]."""
+
+    card: Card
+
+    def __call__(self, images: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -173,8 +181,9 @@ class Explanation:
 
     `images`, `counterfactual` and `reconstruction` are `(b, c, *spatial)` in [-1, 1]; `heatmap` `(b, 1, *spatial)` is
     not negative: for a counterfactual the size of the change as a share of the window. `before` and `after` are
-    log-odds `(b, k)`, `found` `(b,)` says whether the counterfactual reached the target. `meta` holds the explainer's
-    repr, seed, queries, seconds and version, and per image facts in `meta["cases"]` where there are any.
+    log-odds `(b, k)`, `found` `(b,)` says whether the counterfactual reached the target. `path`
+    `(b, frames, c, *spatial)` is the way there, where it was asked for. `meta` holds the explainer's repr, seed,
+    queries, seconds and version, and per image facts in `meta["cases"]` where there are any.
     """
 
     images: Tensor
@@ -185,6 +194,7 @@ class Explanation:
     counterfactual: Tensor | None = None
     reconstruction: Tensor | None = None
     after: Tensor | None = None
+    path: Tensor | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -240,5 +250,5 @@ class Explanation:
         return case_figure(self.select(slice(index, index + 1)), classes=classes)
 
     def _tensors(self) -> dict[str, Tensor]:
-        names = ("images", "heatmap", "before", "found", "counterfactual", "reconstruction", "after")
+        names = ("images", "heatmap", "before", "found", "counterfactual", "reconstruction", "after", "path")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

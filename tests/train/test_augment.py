@@ -2,7 +2,7 @@
 
 import torch
 
-from counterscan.train.augment import augment
+from counterscan.train.augment import augment, augment_both
 
 
 def test_range_shape_and_replay():
@@ -27,3 +27,13 @@ def test_left_stays_left_unless_flips_are_allowed():
 def on_the_left(images):
     """Is the left half of each image the brighter one?"""
     return images[..., :16].mean((1, 2, 3)) > images[..., 16:].mean((1, 2, 3))
+
+
+def test_a_mask_moves_with_its_image():
+    torch.manual_seed(0)
+    masks = torch.zeros(6, 1, 64, 64, dtype=torch.bool)
+    masks[:, :, 20:36, 30:50] = True
+    images, moved = augment_both(masks * 1.6 - 0.8, masks, flip=True)
+    assert moved.dtype == torch.bool
+    assert ((images > 0) == moved).float().mean() > 0.99
+    assert not torch.equal(moved, masks)

@@ -6,7 +6,7 @@ import torch
 
 from counterscan.classifiers.load import load_classifier
 from counterscan.core import Target
-from counterscan.data.phantoms.base import module, stream
+from counterscan.data.phantoms.base import module, normal_of, stream
 from counterscan.data.window import Window
 from counterscan.explainers.build import build_explainer
 from counterscan.metrics.discrimination import auc
@@ -19,11 +19,11 @@ EDITORS = [name for name in shipped_weights() if name.endswith("/inpainting")]
 
 
 def phantoms(kind, seed):
-    """Images `(N, 1, 128, 128)`, twins, and labels by name."""
+    """Images `(N, c, 128, 128)`, twins, and labels by name."""
     drawn = list(stream(kind, N, seed=seed))
     window = Window(*module(kind).WINDOW)
     images, twins = (
-        torch.from_numpy(window.to_unit(np.stack(pixels))).float()[:, None]
+        torch.from_numpy(window.to_unit(np.stack(pixels))).float().reshape(N, -1, *drawn[0].mask.shape)
         for pixels in ([p.image for p in drawn], [p.twin for p in drawn])
     )
     return images, twins, {name: np.array([p.labels[name] for p in drawn]) for name in module(kind).CLASSES}
@@ -58,7 +58,8 @@ def test_an_editor_flips_the_classifier_and_comes_nearer_to_the_twin(name):
     kind = name.partition("/")[0]
     images, twins, labels = phantoms(kind, seed=902)
     classifier = load_classifier(f"{kind}/classifier")
-    disease = [c for c in module(kind).CLASSES if c not in module(kind).CONFOUNDERS]
+    benign = (*module(kind).CONFOUNDERS, normal_of(module(kind)))
+    disease = [c for c in module(kind).CLASSES if c not in benign]
     target = Target.parse(",".join(f"{c}=0" for c in disease), classifier.card)
     answer = build_explainer("inpainting", prior=name)(classifier, images, target)
     attempted = ~target.reached(answer.before)

@@ -1,22 +1,26 @@
 """From a name and plain settings to a configured explainer."""
 
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from counterscan.core import Editor
+from counterscan.core import Editor, Segmenter
 from counterscan.errors import CounterscanError, UnknownName, did_you_mean
-from counterscan.explainers.base import CounterfactualExplainer, Explainer
+from counterscan.explainers.base import Explainer
 from counterscan.priors.editor import load_editor
+from counterscan.priors.segmenter import load_segmenter
 from counterscan.registry import EXPLAINERS
+
+LOADERS: dict[Any, Callable[[str | Path], Any]] = {Editor: load_editor, Segmenter: load_segmenter}
 
 
 def needs_prior(name: str) -> bool:
-    """Does the explainer called `name` need a prior?"""
-    return issubclass(EXPLAINERS[name], CounterfactualExplainer)
+    """Does the explainer called `name` need a prior? It is the first field then, and has no default."""
+    return any(field.default is MISSING for field in fields(EXPLAINERS[name])[:1])
 
 
-def build_explainer(name: str, prior: str | Path | Editor | None = None, **settings: Any) -> Explainer:
+def build_explainer(name: str, prior: str | Path | Editor | Segmenter | None = None, **settings: Any) -> Explainer:
     """The explainer called `name` with its `prior` (an object, a shipped name or a folder) and its settings.
 
     Raises UnknownName for a name or a setting that does not exist, CounterscanError for a prior that is missing or
@@ -33,7 +37,9 @@ def build_explainer(name: str, prior: str | Path | Editor | None = None, **setti
             raise UnknownName(f"{name} has no setting {setting!r}{did_you_mean(setting, others)}")
     if prior is None:
         return kind(**settings)
-    return kind(**{first: load_editor(prior) if isinstance(prior, str | Path) else prior}, **settings)
+    if isinstance(prior, str | Path):
+        prior = LOADERS[fields(kind)[0].type](prior)
+    return kind(**{first: prior}, **settings)
 
 
 def _settings(kind: type) -> list[str]:

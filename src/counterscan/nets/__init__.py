@@ -14,7 +14,8 @@ OURS = {
     "unet": "counterscan.nets.unet:UNet",
     "discriminator": "counterscan.nets.discriminator:Discriminator",
 }
-MONAI = {"densenet121": "DenseNet121", "resnet18": "resnet18", "resnet50": "resnet50"}
+MONAI = {"densenet121": "DenseNet121", "resnet18": "resnet18", "resnet50": "resnet50", "basic_unet": "BasicUNet"}
+SEGMENTING = (16, 32, 64, 96, 128, 16)  # widths of `basic_unet`: a wide layer at full resolution is slow on CPUs
 
 
 def build(network: str, settings: Mapping[str, Any]) -> nn.Module:
@@ -32,6 +33,7 @@ def _monai(network: str, channels: int = 1, outputs: int = 1) -> nn.Module:
         from monai.networks import nets
     except ImportError:
         raise MissingExtra("monai", "monai") from None
-    if network == "densenet121":
-        return nets.DenseNet121(spatial_dims=2, in_channels=channels, out_channels=outputs)
+    if network in ("densenet121", "basic_unet"):
+        more = {"features": SEGMENTING} if network == "basic_unet" else {}
+        return getattr(nets, MONAI[network])(spatial_dims=2, in_channels=channels, out_channels=outputs, **more)
     return getattr(nets, network)(spatial_dims=2, n_input_channels=channels, num_classes=outputs)

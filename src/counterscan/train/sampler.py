@@ -30,8 +30,8 @@ class Sampler:
         abnormal, healthy = self._split(asked)
         # one finding first, then an image with it: rare findings are seen as often as common ones
         wanted = [asked[int(i)] for i in torch.randint(len(asked), (b,))]
-        shown = torch.cat([_pick(abnormal[self.images.labels[abnormal, k] == 1], 1) for k in wanted])
-        clear = _pick(healthy, n)
+        shown = torch.cat([pick(abnormal[self.images.labels[abnormal, k] == 1], 1) for k in wanted])
+        clear = pick(healthy, n)
         condition = torch.zeros(b, self.images.labels.shape[1])
         condition[:, list(asked)] = 1
         return self._load(shown), self._load(clear), condition
@@ -59,5 +59,6 @@ class Sampler:
         return augment(images, flip=self.flip) if self.augmented else images
 
 
-def _pick(indices: Tensor, count: int) -> Tensor:
+def pick(indices: Tensor, count: int) -> Tensor:
+    """`count` of the `indices`, drawn with replacement."""
     return indices[torch.randint(len(indices), (count,))]

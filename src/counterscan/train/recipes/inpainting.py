@@ -16,20 +16,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterscan.classifiers.load import load_classifier
-from counterscan.classifiers.torch import torch_classifier
-from counterscan.core import Card, Classifier, Target
-from counterscan.data.batches import open_images
+from counterscan.core import Classifier, Target
 from counterscan.data.manifest import Manifest
-from counterscan.data.window import Window
-from counterscan.errors import CounterscanError, ManifestError
-from counterscan.nets import build
-from counterscan.nets.blocks import channels_last, fast_layout
+from counterscan.errors import CounterscanError
 from counterscan.priors.editor import inpaint
 from counterscan.registry import RECIPES
 from counterscan.train.attention import Attention
 from counterscan.train.corruption import changed, grown
+from counterscan.train.editing import (
+    approval,
+    descend,
+    discriminate,
+    editor_card,
+    editor_networks,
+    editor_optimisers,
+    indices_of,
+    jittered,
+    open_parts,
+)
 from counterscan.train.loop import fit
-from counterscan.train.parts import parts
 from counterscan.train.sampler import Sampler
 from counterscan.train.selection import Selection
 from counterscan.train.spoiling import Spoiler, Spoilt
@@ -99,32 +104,16 @@ class InpaintingRecipe:
         if self.batch < LEAST:
             raise CounterscanError(f"batch={self.batch} leaves no image for each way of spoiling; set {LEAST} or more")
         classifier = load_classifier(self.classifier)
-        card = self._card(classifier.card, manifest, out, command)
-        window = Window(*card.window) if card.window else None
-        split = parts(manifest, fold=self.fold)
-        images = {name: open_images(split[name], card.shape, window) for name in ("train", "validation")}
-        for store in images.values():
-            if store.manifest.classes != card.classes:
-                raise ManifestError(f"{manifest.root} has classes {manifest.classes}, {self.classifier} {card.classes}")
-        findings = self._findings(manifest, card)
-        selection = Selection(classifier, images["validation"], findings)
+        card = editor_card(self.name or out.name, classifier.card, manifest, command, guided=self.guided)
+        images = open_parts(manifest, card, fold=self.fold)
+        findings = indices_of(self.findings, manifest, card)
+        selection = Selection(classifier, images["validation"], findings, card)
         sampler = Sampler(images["train"], findings, augmented=self.augmented, flip=self.flip)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            generator = fast_layout(build("unet", card.settings))
-            if "guide" in card.settings:
-                known = torch_classifier(classifier).module.state_dict()
-                generator.load_state_dict({f"guide.{name}": value for name, value in known.items()}, strict=False)
+            networks = editor_networks(card, classifier)
             task = InpaintingTask(
-                generator,
-                build("discriminator", {"channels": card.shape[0], "conditions": len(card.classes)}),
-                classifier,
-                sampler,
-                selection,
-                self.steps,
-                self._weights(),
-                self.batch,
-                self.rate,
+                *networks, classifier, sampler, selection, self.steps, self._weights(), self.batch, self.rate
             )
         every = max(self.steps // VALIDATIONS, 1)
         network = fit(task, out, steps=self.steps, every=every, seed=self.seed, resume=resume, say=say)
@@ -132,33 +121,6 @@ class InpaintingRecipe:
 
     def _weights(self) -> "Weights":
         return Weights(**{item.name: getattr(self, item.name) for item in fields(Weights)})
-
-    def _findings(self, manifest: Manifest, card: Card) -> list[int]:
-        benign = {manifest.normal, *manifest.confounders}
-        named = [name.strip() for name in self.findings.split(",") if name.strip()]
-        return [card.index(name) for name in named or [name for name in card.classes if name not in benign]]
-
-    def _card(self, classifier: Card, manifest: Manifest, out: Path, command: str) -> Card:
-        return Card(
-            name=self.name or out.name,
-            kind="editor",
-            shape=classifier.shape,
-            classes=classifier.classes,
-            output=classifier.output,
-            normal=classifier.normal,
-            window=classifier.window,
-            modality=classifier.modality,
-            network="unet",
-            settings={
-                "channels": classifier.shape[0],
-                "outputs": classifier.shape[0],
-                "conditions": len(classifier.classes),
-                **({"guide": classifier.settings} if self.guided and classifier.network == "resnet" else {}),
-            },
-            command=command,
-            licence=manifest.licence,
-            source=f"explains {classifier.name}",
-        )
 
 
 @dataclass
@@ -179,10 +141,7 @@ class InpaintingTask:
     def __post_init__(self) -> None:
         self.attention, self.spoiler = Attention(self.classifier), Spoiler(self.classifier)
         self.modules = {"generator": self.generator, "discriminator": self.discriminator}
-        self.optimisers = {
-            "generator": torch.optim.AdamW(learning(self.generator), self.rate, (0.5, 0.99), weight_decay=0.01),
-            "discriminator": torch.optim.AdamW(self.discriminator.parameters(), self.rate, (0.5, 0.99)),
-        }
+        self.optimisers = editor_optimisers(self.generator, self.discriminator, self.rate)
 
     def step(self, step: int) -> Mapping[str, float]:
         """Restore; later also flip the abnormal, and then update the discriminator."""
@@ -197,7 +156,8 @@ class InpaintingTask:
             return self._update(losses)
         values = self._update({**losses, **self._flip_losses(abnormal, counterfactual, condition, progress)})
         if self.weights.adversarial:
-            values["discriminator"] = self._discriminate(healthy[: self.batch], counterfactual.detach(), condition)
+            real, fake = (healthy[: self.batch], condition), (counterfactual.detach(), condition)
+            values["discriminator"] = discriminate(self.discriminator, self.optimisers["discriminator"], real, fake)
         return values
 
     def _seen(self, abnormal: Tensor, counterfactual: Tensor, condition: Tensor) -> Tensor:
@@ -206,14 +166,10 @@ class InpaintingTask:
         seen, there = self.attention(abnormal, target)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             undone = there & target.reached(self.classifier(counterfactual))
-        return torch.where(undone.view(-1, 1, 1, 1), changed(abnormal, counterfactual), grown(seen))
+        return grown(torch.where(undone.view(-1, 1, 1, 1), changed(abnormal, counterfactual), seen))
 
     def _update(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
-        self.optimisers["generator"].zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(learning(self.generator), 1.0)
-        self.optimisers["generator"].step()
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return descend(self.generator, self.optimisers["generator"], losses)
 
     def _restore_losses(self, spoilt: Spoilt, condition: Tensor, progress: float) -> dict[str, Tensor]:
         # L1 asks for the median: a change where one is likelier than the ratio of the weights. At first that is nearly
@@ -235,22 +191,12 @@ class InpaintingTask:
             "variation": w.variation * _variation(change),
         }
         if w.adversarial:
-            for p in self.discriminator.parameters():
-                p.requires_grad_(False)
-            with torch.autocast("cpu", torch.bfloat16):
-                losses["adversarial"] = (
-                    -w.adversarial * ramp * self.discriminator(channels_last(counterfactual), condition).float().mean()
-                )
-            for p in self.discriminator.parameters():
-                p.requires_grad_(True)
+            losses["adversarial"] = -w.adversarial * ramp * approval(self.discriminator, counterfactual, condition)
         return losses
 
     def _flip(self, counterfactual: Tensor, condition: Tensor) -> Tensor:
-        shift = torch.randint(-2, 3, (2,)).tolist()
-        noise = 0.15 * torch.rand(len(counterfactual), 1, 1, 1) * torch.randn_like(counterfactual)
-        seen = counterfactual.roll(shift, (2, 3)) + noise
         with torch.autocast("cpu", torch.bfloat16):
-            log_odds = self.classifier(seen).float()
+            log_odds = self.classifier(jittered(counterfactual)).float()
         # one beyond the border, so that the answer does not hang by a thread, and no further: what is healthy already
         # would be made healthier than health, kidneys brighter than kidneys are
         return (F.relu(log_odds + 1) * condition).sum(1).mean()
@@ -258,16 +204,6 @@ class InpaintingTask:
     def _edit(self, images: Tensor, condition: Tensor, *, learning: bool = True) -> Tensor:
         with torch.set_grad_enabled(learning), torch.autocast("cpu", torch.bfloat16):
             return inpaint(self.generator, images, condition)
-
-    def _discriminate(self, real: Tensor, fake: Tensor, condition: Tensor) -> float:
-        with torch.autocast("cpu", torch.bfloat16):
-            scores = self.discriminator(channels_last(torch.cat([real, fake])), torch.cat([condition, condition]))
-        on_real, on_fake = scores.float().chunk(2)
-        loss = F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()
-        self.optimisers["discriminator"].zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimisers["discriminator"].step()
-        return float(loss.detach())
 
     def validate(self, network: nn.Module) -> Mapping[str, float]:
         return self.selection.validate(network)
@@ -284,8 +220,3 @@ def wished_away(condition: Tensor) -> Target:
 def _variation(change: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring pixels of the change."""
     return (change[..., 1:] - change[..., :-1]).abs().mean() + (change[:, :, 1:] - change[:, :, :-1]).abs().mean()
-
-
-def learning(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are trained: not those of a frozen guide."""
-    return [p for p in module.parameters() if p.requires_grad]
