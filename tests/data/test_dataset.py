@@ -31,6 +31,7 @@ def test_no_file_means_the_defaults_unless_it_was_asked_for(tmp_path):
         ("window = [240, -160, 'HU']", "lower to a higher"),
         ("slope = 0", "slope"),
         ("slope = inf", "slope"),
+        (f"classes = ['a', '{'x' * 3000}']", "classes is not as it should be .* at most 200 characters"),
         ("intercept = nan", "intercept"),
         ("classes = " + "[" * 5000, "cannot be read|nested too deep"),
         ("classes = [", "cannot be read"),

@@ -287,6 +287,16 @@ def test_a_picture_of_which_hardly_anything_is_there_is_not_read_as_black(tmp_pa
         read_scan(tmp_path / "a.png")
 
 
+def test_a_tiff_whose_strips_leave_rows_out_is_not_read_as_black(picture):
+    path = picture(FLOAT, "a.tif")
+    content = path.read_bytes()
+    rows = struct.pack("<HHII", 257, 4, 1, 12)
+    assert content.count(rows) == 1
+    path.write_bytes(content.replace(rows, struct.pack("<HHII", 257, 4, 1, 1_000_000)))
+    with pytest.raises(ScanError, match="holds 120 of 10,000,000 pixels"):
+        read_scan(path)
+
+
 def png(width, height, depth, colour, rows):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

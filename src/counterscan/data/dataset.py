@@ -10,14 +10,16 @@ from counterscan.data.files import write_whole
 from counterscan.data.window import Window
 from counterscan.errors import ManifestError, ScanError, did_you_mean
 
+Name = Annotated[str, Field(max_length=200)]
+
 
 class DatasetFile(BaseModel):
     """The keys of `dataset.toml`; `window` is (low, high) or (low, high, unit)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    classes: tuple[str, ...] = ()
-    confounders: tuple[str, ...] = ()
+    classes: tuple[Name, ...] = ()
+    confounders: tuple[Name, ...] = ()
     modality: str = ""
     window: tuple[float, float] | tuple[float, float, str] | None = None
     slope: Annotated[float, Field(gt=0)] = 1.0

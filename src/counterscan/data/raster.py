@@ -153,6 +153,10 @@ def _check(picture: Image.Image, path: Path) -> None:
     check_size(path, (width, height))
     if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
         raise ScanError(f"{path} has too many pixels to be opened safely ({width} x {height}); scale it down")
+    parts = getattr(picture, "tile", ())  # none once it has been loaded
+    told = sum((right - left) * (low - top) for _, (left, top, right, low), *_ in parts)
+    if parts and told < width * height:  # Pillow leaves the rest black
+        raise ScanError(f"{path} is damaged: it holds {told:,} of {width * height:,} pixels; copy it again")
     if picture.mode not in GREY and picture.mode not in COLOUR:
         what = "in CMYK, amounts of ink" if picture.mode == "CMYK" else f"of kind {picture.mode}"
         raise ScanError(f"{path} is {what}, which cannot be brought back faithfully; {CURE}")

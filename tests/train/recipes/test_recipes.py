@@ -210,3 +210,10 @@ def test_without_a_teacher_what_has_no_mask_and_may_need_one_is_left_out(archive
     unknown = replace(case, name="unknown", mask_path=None, labels={**case.labels, "effusion": None})
     kept = taught(replace(manifest, cases=(*manifest.cases, unknown)), "", ("effusion",)).cases
     assert kept == manifest.cases
+
+
+def test_a_classifier_takes_as_many_channels_as_the_images_have(tmp_path):
+    archive = write_phantoms("fundus", 24, tmp_path / "fundus", size=64)
+    recipe = RECIPES["classifier"](size=64, steps=2, batch=4)
+    recipe.train(read_manifest(archive), tmp_path / "out", say=lambda _: None)
+    assert load_classifier(str(tmp_path / "out")).card.shape == (3, 64, 64)

@@ -166,7 +166,7 @@ class InpaintingTask:
         seen, there = self.attention(abnormal, target)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             undone = there & target.reached(self.classifier(counterfactual))
-        return grown(torch.where(undone.view(-1, 1, 1, 1), changed(abnormal, counterfactual), seen))
+        return torch.where(undone.view(-1, 1, 1, 1), changed(abnormal, counterfactual), grown(seen))
 
     def _update(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         return descend(self.generator, self.optimisers["generator"], losses)
