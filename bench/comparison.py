@@ -35,7 +35,7 @@ RESULTS = Path(os.path.relpath(Path(__file__).parents[1] / "results"))  # comman
 TARGETS = {"abdomen": "tumour=0", "chest": "normal", "fundus": "dr=0", "oct": "normal"}
 SEEDS = {"validation": 20261, "test": 20262}
 LAYER_IMAGES = {"layer-cam": 160, "grad-cam": 160, "score-cam": 48}  # validation images that a layer is chosen on
-WITHOUT_LAYER = ("gradient", "smooth-grad", "integrated-gradients", "occlusion")
+METHODS = ("gradient", "smooth-grad", "integrated-gradients", "layer-cam", "grad-cam", "occlusion", "score-cam", "rise")
 
 
 def counterscan(*words: str) -> str:
@@ -115,17 +115,22 @@ class Comparison:
         explanation = explainer(classifier, images, Target.parse(self.target, classifier.card))
         return explanation.heatmap * attempted(explanation).view(-1, 1, 1, 1)
 
-    def run(self) -> None:
-        folders = {"inpainting": self.measure("inpainting")}
-        for method in LAYER_IMAGES:
-            folders[method] = self.measure(method, *self.best_layer(method))
-        for method in WITHOUT_LAYER:
-            folders[method] = self.measure(method)
-        folders["rise"] = self.measure("rise", "--set", f"masks={self.masks}", "--set", "bfloat16=true")
-        differences = {m: self.difference(folders["inpainting"], f) for m, f in folders.items() if m != "inpainting"}
+    def run(self, methods: list[str]) -> None:
+        """Measure inpainting and the `methods`; paired differences to others that were measured before are kept."""
+        ours, path = self.measure("inpainting"), RESULTS / f"{self.name}-paired.json"
+        kept = json.loads(path.read_text())["iou"] if path.exists() else {}
+        differences = {
+            method: self.difference(ours, self.measure(method, *self.settings(method))) for method in methods
+        }
         result = {"command": shlex.join(["python", *sys.argv]), "what": "inpainting minus the method, paired by image"}
-        (RESULTS / f"{self.name}-paired.json").write_text(json.dumps({**result, "iou": differences}, indent=1) + "\n")
+        path.write_text(json.dumps({**result, "iou": kept | differences}, indent=1) + "\n")
         print(json.dumps(differences, indent=1))
+
+    def settings(self, method: str) -> list[str]:
+        """What a method is given: CAMs their best layer, RISE its number of masks."""
+        if method == "rise":
+            return ["--set", f"masks={self.masks}", "--set", "bfloat16=true"]
+        return self.best_layer(method) if method in LAYER_IMAGES else []
 
     def difference(self, first: Path, second: Path) -> dict:
         return compare(first, second)["iou"].to_dict()
@@ -144,6 +149,7 @@ def main() -> None:
     parser.add_argument("--validation-folds", type=int, nargs="+", default=[1])
     parser.add_argument("--test-folds", type=int, nargs="+", default=[0])
     parser.add_argument("--work", required=True, help="a folder for explanations")
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="all of them take hours")
     parser.add_argument("--n", type=int, default=300, help="phantoms in each part")
     parser.add_argument("--masks", type=int, default=1000, help="of RISE")
     arguments = parser.parse_args()
@@ -156,7 +162,7 @@ def main() -> None:
         arguments.prior = arguments.prior or f"{arguments.what}/inpainting"
         arguments.target = arguments.target or TARGETS[arguments.what]
     RESULTS.mkdir(exist_ok=True)
-    Comparison(arguments.name or Path(arguments.what).name, arguments).run()
+    Comparison(arguments.name or Path(arguments.what).name, arguments).run(list(arguments.methods))
 
 
 if __name__ == "__main__":
