@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from counterscan.data.headers import claim
+from counterscan.data.headers import VALUES, claim
 from counterscan.errors import CounterscanError, ScanError
 
 META = """ObjectType = Image
@@ -51,6 +51,24 @@ def test_a_header_says_what_follows(tmp_path, kind):
     assert (told.shape, told.channels, told.packed, told.data) == ((4, 3, 2), 1, False, path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("mha", ("Mustermann^Erika", "x" * 3000)),
+        ("mha", ("NDims", "Comment = " + "x" * 3000 + "\nNDims")),
+        ("nrrd", ("Mustermann", "x" * 3000)),
+        ("nrrd", ("a comment", "x" * 3000)),
+        ("nrrd", ("endian: little", "endian: little\nunheard of: xxx")),
+    ],
+)
+def test_the_library_is_given_what_the_values_need_and_nothing_else(tmp_path, kind, change):
+    written = claim(write(tmp_path, kind, change), kind).text
+    assert "xxx" not in written
+    assert "Mustermann" not in written
+    needed = {"4 3 2", "1 -2.5 3e1", VALUES} if kind == "mha" else {"4 3 2", "(1,-2.5,3e1)", "little", VALUES}
+    assert needed <= {line.partition(" = ")[2] or line.partition(": ")[2] for line in written.splitlines()}
+
+
 def test_packed_values_are_told(tmp_path):
     assert claim(write(tmp_path, "nrrd", (": raw", ": gzip"), data=gzip.compress(bytes(48))), "nrrd").packed
     assert claim(write(tmp_path, "mha", ("Data = False", "Data = True"), data=zlib.compress(bytes(48))), "mha").packed
@@ -73,7 +91,9 @@ FAULTS = {
         (("4 3 2", "4 3 2\nDimSize = 9 9 9"), "says dimsize twice"),
         (("MET_SHORT", "MET_OTHER"), "type met_other"),
         (("ElementType = MET_SHORT\n", ""), "elementtype is missing"),
-        (("1 -2.5 3e1", "1 nan 3"), "offset is not numbers"),
+        (("1 -2.5 3e1", "1 nan 3"), "offset is '1 nan 3'"),
+        (("1 -2.5 3e1", "1234567890 " * 80 + "x"), "offset is '1234"),
+        (("1 -2.5 3e1", "1 " + "0" * 3000 + " 3"), "offset is '1 000"),
         (("0.7 0.7 2", "0.7 0.7"), "elementspacing has not 3"),
         (("BinaryData = True", "BinaryData = False"), "written as text"),
         (("NDims = 3", "NDims = 3\nHeaderSize = 40"), "headersize skips"),
@@ -93,8 +113,11 @@ FAULTS = {
         (("4 3 2", "4 3 2\nsizes: 9 9 9"), "says sizes twice"),
         (("short", "block"), "type block"),
         (("dimension: 3\n", ""), "dimension is missing"),
-        (("(1,-2.5,3e1)", "(1,nan,3)"), "spaceorigin is not vectors"),
+        (("(1,-2.5,3e1)", "(1,nan,3)"), r"spaceorigin is '\(1,nan,3\)'"),
         (("raw", "bzip2"), "encoded as bzip2"),
+        (("left-posterior-superior", "left-p" + "[" * 3000), "space is 'left-p"),  # which has crashed ITK's reader
+        (("left-posterior-superior", "x" * 300), "space is 'xxx"),
+        (("(0.7,0,0)", "(0.7," + "0" * 3000 + ",0)"), "spacedirections is"),
         (("endian: little", "byte skip: -1"), "byteskip skips"),
         (("endian: little", "no colon"), "cannot be read"),
         (("endian: little", "data file: /etc/passwd"), "outside its own folder"),

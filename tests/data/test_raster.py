@@ -281,10 +281,30 @@ def test_a_large_picture_in_a_small_file_is_refused_at_once(tmp_path):
     tracemalloc.stop()
 
 
-def test_a_picture_of_which_hardly_anything_is_there_is_not_read_as_black(tmp_path):
-    (tmp_path / "a.png").write_bytes(png(1000, 1000, 8, 2, bytes(3001) * 2))
-    with pytest.raises(ScanError, match="claims 3,000,000 bytes of pixels"):
-        read_scan(tmp_path / "a.png")
+@pytest.mark.parametrize(("depth", "colour", "row"), [(8, 2, 300), (16, 0, 200), (8, 3, 100), (1, 0, 13), (8, 6, 400)])
+def test_a_picture_whose_rows_end_early_is_not_read_as_black(tmp_path, depth, colour, row):
+    def rows(there):
+        return b"".join(b"\0" + bytes(row) for _ in range(there))
+
+    content = png(100, 100, depth, colour, rows(100)), png(100, 100, depth, colour, rows(99))
+    if colour == 3:
+        content = tuple(map(with_palette, content))
+    (tmp_path / "whole.png").write_bytes(content[0])
+    assert not read_scan(tmp_path / "whole.png").pixels.any()
+    (tmp_path / "cut.png").write_bytes(content[1])
+    with pytest.raises(ScanError, match=f"holds {99 * (row + 1):,} of {100 * (row + 1):,} bytes"):
+        read_scan(tmp_path / "cut.png")
+    (tmp_path / "bomb.png").write_bytes(png(50_000, 1000, depth, 0 if colour == 3 else colour, rows(2)))
+    with pytest.raises(ScanError, match="bytes of pixels, but only"):
+        read_scan(tmp_path / "bomb.png")
+
+
+def with_palette(content):
+    """The PNG with a palette of black before its pixels."""
+    start = content.index(b"IDAT") - 4
+    palette = b"PLTE" + bytes(3)
+    chunk = struct.pack(">I", 3) + palette + struct.pack(">I", zlib.crc32(palette))
+    return content[:start] + chunk + content[start:]
 
 
 def test_a_tiff_whose_strips_leave_rows_out_is_not_read_as_black(picture):

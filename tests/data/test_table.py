@@ -56,6 +56,7 @@ def test_what_is_too_large_for_a_manifest_is_not_read(tmp_path):
         ("file,label\na.png,x\n", "no column 'path'"),
         ("path,x,x\na.png,1,1\n", "two columns 'x'"),
         ("path," + "x" * 3000 + "\na.png,1\n", "name has 3,000 letters; is the first line the header"),
+        ("path,fold\na.png," + "1" * 3000, "row 2 has 3,000 letters under 'fold'"),
         ("path,label\n", "lists no images"),
         ("path,label\na.png,x,y\n", "row 2 has 3 cells"),
         ('path,label\n"a.png,x\n', "not CSV"),

@@ -1,7 +1,8 @@
 """The text headers of MetaImage and NRRD files, read before a library is trusted with the rest of the file.
 
-Libraries take memory for what a header claims and open the files that it names. So a header is read here first, and
-refused where it claims more than the file can hold or names pixels outside its own folder.
+Libraries take memory for what a header claims, open the files that it names, and crash over text that is longer than
+they thought (ITK 5.4 over a `space` of 3,000 letters). So a header is read here, refused where it claims more than the
+file can hold or names values outside its own folder, and written anew, with nothing but what the values need.
 """
 
 import math
@@ -13,6 +14,8 @@ from counterscan.data.limits import check_length, check_size
 from counterscan.errors import ScanError
 
 LONGEST = 1 << 20  # bytes of a header
+LETTERS = 1000  # of one field
+VALUES = "values"  # what the file with the values is called in a header written anew
 BYTES = {  # a value's size under all names that both formats have for its type
     **dict.fromkeys(("met_char", "met_uchar", "signed char", "int8", "int8_t", "uchar", "unsigned char"), 1),
     **dict.fromkeys(("uint8", "uint8_t", "char"), 1),
@@ -25,18 +28,53 @@ BYTES = {  # a value's size under all names that both formats have for its type
     **dict.fromkeys(("unsigned long long int", "uint64", "uint64_t", "met_double", "double"), 8),
 }
 ARRAYS = ("_ARRAY", "_array")
-NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
-NUMBERS = re.compile(rf"{NUMBER}(\s+{NUMBER})*")
-VECTOR = rf"\(\s*{NUMBER}(\s*,\s*{NUMBER})*\s*\)"
-VECTORS = re.compile(rf"({VECTOR}|none)(\s*({VECTOR}|none))*")
+NUMBER = r"([-+]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][-+]?\d{1,3})?)"
+NUMBERS = rf"{NUMBER}(\s+{NUMBER}){{0,15}}"
+VECTOR = rf"(none|\(\s*{NUMBER}(\s*,\s*{NUMBER}){{0,3}}\s*\))"
+VECTORS = rf"{VECTOR}(\s*{VECTOR}){{0,3}}"
+AXES = rf"({NUMBER}|nan|NaN)(\s+({NUMBER}|nan|NaN)){{0,3}}"
+WORDS = r"[\w?-]{1,40}(\s+[\w?-]{1,40}){0,3}"
+WHOLE = r"\d{1,9}(\s+\d{1,9}){0,3}"
+TRUTH = "(?i:true|false)"
+META = {  # what the values need, as it is to be called, and how it is written; in this order
+    "ndims": ("NDims", r"\d"),
+    **dict.fromkeys(("offset", "position", "origin"), ("Offset", NUMBERS)),
+    **dict.fromkeys(("transformmatrix", "rotation", "orientation"), ("TransformMatrix", NUMBERS)),
+    "elementspacing": ("ElementSpacing", NUMBERS),
+    "elementsize": ("ElementSize", NUMBERS),
+    "dimsize": ("DimSize", WHOLE),
+    "elementnumberofchannels": ("ElementNumberOfChannels", r"\d{1,3}"),
+    "elementtype": ("ElementType", "[A-Z_]{1,40}"),
+    "binarydata": ("BinaryData", TRUTH),
+    **dict.fromkeys(("binarydatabyteordermsb", "elementbyteordermsb"), ("BinaryDataByteOrderMSB", TRUTH)),
+    "compresseddata": ("CompressedData", TRUTH),
+    "compresseddatasize": ("CompressedDataSize", r"\d{1,12}"),
+}
+NRRD = {
+    "type": ("type", r"[a-z_ \d]{1,40}"),
+    "dimension": ("dimension", r"\d"),
+    "space": ("space", WORDS),
+    "spacedimension": ("space dimension", r"\d"),
+    "sizes": ("sizes", WHOLE),
+    "spacedirections": ("space directions", VECTORS),
+    "spacings": ("spacings", AXES),
+    "axismins": ("axis mins", AXES),
+    "axismaxs": ("axis maxs", AXES),
+    **dict.fromkeys(("centers", "centerings"), ("centers", WORDS)),
+    "kinds": ("kinds", WORDS),
+    "endian": ("endian", "little|big"),
+    "encoding": ("encoding", "raw|gzip|gz"),
+    "spaceorigin": ("space origin", VECTOR),
+}
 
 
 @dataclass(frozen=True)
 class Header:
-    """The fields, in lower case and without spaces; `end` is where the text ends, in bytes."""
+    """The fields, in lower case and without spaces; the text has so many `lines` and ends at the byte `end`."""
 
     path: Path
     fields: dict[str, str]
+    lines: int
     end: int
 
     def get(self, name: str, default: str = "") -> str:
@@ -46,9 +84,20 @@ class Header:
     def whole(self, name: str) -> tuple[int, ...]:
         """A field's whole numbers."""
         text = self.get(name)
-        if not re.fullmatch(r"\d{1,9}(\s+\d{1,9})*", text):
+        if not re.fullmatch(WHOLE, text):
             raise self.fault(f"{name} is {text[:40]!r} and not whole numbers")
         return tuple(map(int, text.split()))
+
+    def kept(self, known: dict[str, tuple[str, str]], equals: str) -> str:
+        """The lines of a header with the `known` fields alone; ScanError for one that is not written as it must be."""
+        lines: dict[str, str] = {}
+        for name, (proper, form) in known.items():
+            if name in self.fields:
+                value = self.fields[name]
+                if len(value) > LETTERS or not re.fullmatch(form, value):
+                    raise self.fault(f"{name} is {value[:40]!r}")
+                lines[proper] = f"{proper}{equals}{value}\n"
+        return "".join(lines.values())
 
     def fault(self, what: str) -> ScanError:
         """The error that names the file and what its header says."""
@@ -57,12 +106,16 @@ class Header:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a header claims: (i, j[, k]), channels, whether values are packed, and the file that holds them."""
+    """What a header claims: (i, j[, k]), channels, whether values are packed, and the file that holds them.
+
+    `text` is the header written anew, for values in the file VALUES beside it.
+    """
 
     shape: tuple[int, ...]
     channels: int
     packed: bool
     data: Path
+    text: str
 
 
 def claim(path: Path, kind: str) -> Claim:
@@ -105,11 +158,11 @@ def _meta(path: Path) -> Header:
     fields: dict[str, str] = {}
     lines = _lines(path)
     for line, _ in lines:
-        match = re.fullmatch(r"\s*([A-Za-z0-9][\w|.\- ]*?)\s*=([\x20-\x7e\t\x80-\xff]*)", line)
+        match = re.fullmatch(r"\s*([A-Za-z0-9][\w|.\- ]{0,200}?)\s*=([\x20-\x7e\t\x80-\xff]*)", line)
         if not match:
             raise ScanError(f"{path} has a header that cannot be read ({line[:40]!r}); copy or save it again")
         _add(path, fields, match[1].lower(), match[2])
-    header = Header(path, fields, lines[-1][1] if lines else 0)
+    header = Header(path, fields, len(lines), lines[-1][1] if lines else 0)
     for name in ("ndims", "dimsize", "elementtype", "elementdatafile"):
         if name not in fields:
             raise header.fault(f"{name} is missing")
@@ -124,15 +177,15 @@ def _meta_claim(header: Header) -> Claim:
         raise header.fault("headersize skips a part of the values' file")
     if header.get("binarydata", "true").lower() != "true":
         raise header.fault("values are written as text")
-    for name in ("offset", "position", "origin", "transformmatrix", "rotation", "orientation", "elementspacing"):
-        if name in header.fields and not NUMBERS.fullmatch(header.get(name)):
-            raise header.fault(f"{name} is not numbers")
     for name in ("elementspacing", "elementsize"):
         if name in header.fields and len(header.get(name).split()) != len(shape):
             raise header.fault(f"{name} has not {len(shape)} numbers")
     packed = header.get("compresseddata", "false").lower() == "true"
     channels = header.whole("elementnumberofchannels")[0] if "elementnumberofchannels" in header.fields else 1
-    return Claim(shape, channels, packed, _data(header, header.get("elementdatafile")))
+    data = _data(header, header.get("elementdatafile"))
+    skipped = header.end if data == header.path else 0
+    text = f"ObjectType = Image\n{header.kept(META, ' = ')}HeaderSize = {skipped}\nElementDataFile = {VALUES}\n"
+    return Claim(shape, channels, packed, data, text)
 
 
 def _nrrd(path: Path) -> Header:
@@ -142,11 +195,11 @@ def _nrrd(path: Path) -> Header:
     for line, _ in lines[1:]:
         if not line or line.startswith("#") or re.match(r"[^:]*:=", line):
             continue
-        match = re.fullmatch(r"([A-Za-z ]+): ?([\x20-\x7e\t\x80-\xff]*)", line)
+        match = re.fullmatch(r"([A-Za-z ]{1,40}): ?([\x20-\x7e\t\x80-\xff]*)", line)
         if not match:
             raise ScanError(f"{path} has a header that cannot be read ({line[:40]!r}); copy or save it again")
         _add(path, fields, match[1].lower().replace(" ", ""), match[2])
-    header = Header(path, fields, lines[-1][1] if lines else 0)
+    header = Header(path, fields, len(lines), lines[-1][1] if lines else 0)
     for name in ("dimension", "sizes", "type", "encoding"):
         if name not in fields:
             raise header.fault(f"{name} is missing")
@@ -163,15 +216,14 @@ def _nrrd_claim(header: Header) -> Claim:
     encoding = header.get("encoding").lower()
     if encoding not in ("raw", "gzip", "gz"):
         raise header.fault(f"its values are encoded as {encoding[:20]}; raw and gzip can be read")
-    for name in ("spacedirections", "spaceorigin", "measurementframe"):
-        if name in header.fields and not VECTORS.fullmatch(header.get(name)):
-            raise header.fault(f"{name} is not vectors")
     data = _data(header, header.get("datafile", "LOCAL"))
     channels = 1
     first = header.get("kinds").lower().split()[:1]
     if first and first[0] not in ("domain", "space", "???", "none"):  # "RGB-color domain domain" for example
         channels, shape = shape[0], shape[1:]
-    return Claim(shape, channels, encoding != "raw", data)
+    skipped = header.lines if data == header.path else 0
+    text = f"NRRD0005\n{header.kept(NRRD, ': ')}line skip: {skipped}\ndata file: {VALUES}\n"
+    return Claim(shape, channels, encoding != "raw", data, text)
 
 
 def _data(header: Header, name: str) -> Path:

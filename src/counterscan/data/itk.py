@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from counterscan.data.files import SUFFIXES, with_suffix, write_whole
-from counterscan.data.headers import claim
+from counterscan.data.headers import VALUES, Claim, claim
 from counterscan.data.limits import check_finite
 from counterscan.data.raster import encode
 from counterscan.data.scans import Scan
@@ -16,7 +16,7 @@ from counterscan.data.view import View, steps
 from counterscan.data.window import Window, range_window
 from counterscan.errors import MissingExtra, ScanError
 
-READER = {"mha": "MetaImageIO", "nrrd": "NrrdImageIO"}
+READER = {"mha": ("MetaImageIO", "header.mhd"), "nrrd": ("NrrdImageIO", "header.nhdr")}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def load(path: Path, kind: str) -> tuple[Any, np.ndarray]:
         )
     if told.channels not in (1, 3, 4):
         raise ScanError(f"{path} holds {told.channels} numbers a voxel, not grey values or colour; save one channel")
-    image = _read(path, READER[kind])
+    image = _read_anew(path, told, kind)
     array = simple_itk().GetArrayFromImage(image)
     if image.GetSize() != told.shape or image.GetNumberOfComponentsPerPixel() != told.channels:
         raise ScanError(f"{path} has a header that can be read in two ways; save it again as a plain volume")
@@ -109,7 +109,7 @@ def affine_of(image: Any) -> np.ndarray:
 def read_colour(path: Path) -> np.ndarray:
     """A PNG or TIFF of 16-bit colour: uint16 `(h, w, 3)`, or with transparency `(h, w, 4)`."""
     kind = "PNGImageIO" if path.open("rb").read(1) == b"\x89" else "TIFFImageIO"
-    values = simple_itk().GetArrayFromImage(_read(path, kind))
+    values = simple_itk().GetArrayFromImage(_read(path, path, kind))
     if values.ndim != 3 or values.dtype != np.uint16:
         raise ScanError(f"{path} is 16-bit colour of a rare kind; convert it to 8-bit colour")
     return values
@@ -131,10 +131,20 @@ def simple_itk() -> Any:
     return SimpleITK
 
 
-def _read(path: Path, reader: str) -> Any:
+def _read_anew(path: Path, told: Claim, kind: str) -> Any:
+    """The image by a header that was written anew, for the library to read no text that others wrote."""
+    reader, name = READER[kind]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / name
+        place.write_text(told.text)
+        (Path(folder) / VALUES).symlink_to(told.data.resolve())
+        return _read(path, place, reader)
+
+
+def _read(path: Path, place: Path, reader: str) -> Any:
     sitk = simple_itk()
     try:
-        return sitk.ReadImage(str(path), imageIO=reader)
+        return sitk.ReadImage(str(place), imageIO=reader)
     except RuntimeError as error:
         raise ScanError(f"{path} is damaged ({_reason(error)}); copy it again from where it came") from error
 

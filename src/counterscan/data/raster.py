@@ -1,6 +1,7 @@
 """PNG, JPEG and TIFF pictures: grey of 1 to 32 bits, colour of 8 or 16, pages as slices, upright as they are shown."""
 
 import io
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ GREY = {"1": "uint8", "L": "uint8", "LA": "uint8", "I;16": "uint16", "I;16B": "u
 COLOUR = ("RGB", "RGBA", "P", "PA", "YCbCr", "RGBX")
 CURE = "convert it to 8- or 16-bit grey or RGB"
 PAGES = 10_000
+CHUNK = 1 << 20
 SAVE: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 4},
     "jpeg": {"quality": 97, "subsampling": 0},
@@ -123,12 +125,14 @@ def load(path: Path, kind: str) -> Stored:
         with Image.open(path, formats=[kind.upper()]) as picture:
             _check(picture, path)
             if kind == "png":
-                _check_packed(picture, path)
+                check_length(path, _png_length(path)[0], path.stat().st_size, packed=True)
             if picture.mode in COLOUR and "16" in _packing(picture):
                 return _deep_colour(path, picture)
             orientation = int(picture.getexif().get(ORIENTATION, 1))
             dpi = picture.info.get("dpi")
             pages = list(_pages(picture, path, kind))
+            if kind == "png":
+                _check_rows(path, pages[0])
     except Image.DecompressionBombError as error:
         raise ScanError(f"{path} has too many pixels to be opened safely ({error}); scale it down") from error
     except UnidentifiedImageError as error:
@@ -162,11 +166,30 @@ def _check(picture: Image.Image, path: Path) -> None:
         raise ScanError(f"{path} is {what}, which cannot be brought back faithfully; {CURE}")
 
 
-def _check_packed(picture: Image.Image, path: Path) -> None:
-    """Refuse a PNG with too few bytes for its pixels, of which Pillow leaves black what is missing."""
-    values = picture.width * picture.height * len(picture.getbands())
-    least = values if picture.mode in ("LA", "RGB", "RGBA") else values // 8
-    check_length(path, least, path.stat().st_size, packed=True)
+def _png_length(path: Path) -> tuple[int, bool]:
+    """The bytes that a PNG's pixels unpack to, by its first chunk, and whether they come in passes."""
+    with path.open("rb") as file:
+        head = file.read(29)
+    width, height = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+    bits = head[24] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(head[25], 1)
+    return height * (1 + (width * bits + 7) // 8), bool(head[28])
+
+
+def _check_rows(path: Path, pixels: np.ndarray) -> None:
+    """Refuse a PNG whose pixels end early, for which Pillow puts black; where the last row is none, all are there."""
+    wanted, passes = _png_length(path)
+    if passes or pixels[-1].any():
+        return
+    unpacker, there = zlib.decompressobj(), 0
+    with path.open("rb") as file:
+        file.seek(8)
+        while there < wanted and len(head := file.read(8)) == 8:
+            part = file.read(int.from_bytes(head[:4]) + 4)[:-4]
+            while head[4:] == b"IDAT" and part and there < wanted:
+                there += len(unpacker.decompress(part, CHUNK))
+                part = unpacker.unconsumed_tail
+    if there < wanted:
+        raise ScanError(f"{path} is damaged: it holds {there:,} of {wanted:,} bytes of pixels; copy it again")
 
 
 def _pages(picture: Image.Image, path: Path, kind: str) -> Iterator[np.ndarray]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from counterscan.errors import ManifestError, did_you_mean
 
 LARGEST = 256 << 20  # bytes
-LONGEST = 200  # letters of a column's name
+LONGEST = 200  # letters of a column's name, and of what stands in SHORT ones
+SHORT = ("label", "split", "fold", "patient_id")
 Box = tuple[str, float, float, float, float]  # finding, x, y, width, height
 
 
@@ -45,13 +46,18 @@ def read_table(table: Path) -> tuple[list[str], list[dict[str, str]]]:
     if len(lines) < 2:
         raise ManifestError(f"{table} lists no images; add a row for each")
     for number, line in enumerate(lines[1:], 2):
-        if len(line) > len(columns):
-            raise ManifestError(
-                f"{table} row {number} has {len(line)} cells under {len(columns)} columns; quote commas"
-            )
+        _check_cells(table, number, line, columns)
     return columns, [
         dict.fromkeys(columns, "") | dict(zip(columns, map(str.strip, line), strict=False)) for line in lines[1:]
     ]
+
+
+def _check_cells(table: Path, number: int, line: list[str], columns: list[str]) -> None:
+    if len(line) > len(columns):
+        raise ManifestError(f"{table} row {number} has {len(line)} cells under {len(columns)} columns; quote commas")
+    for name, cell in zip(columns, line, strict=False):
+        if name in SHORT and len(cell) > LONGEST:
+            raise ManifestError(f"{table} row {number} has {len(cell):,} letters under {name!r}; shorten it")
 
 
 def _check_columns(table: Path, columns: list[str]) -> None:
@@ -73,7 +79,7 @@ def inside(table: Path, number: int, column: str, text: str) -> Path | None:
     relative = os.path.normpath(text.replace("\\", "/"))
     if os.path.isabs(relative) or re.match(r"[A-Za-z]:", relative) or relative.split("/")[0] == "..":
         raise ManifestError(
-            f"{table} row {number} has a {column} outside its folder ({text}); move the file inside, "
+            f"{table} row {number} has a {column} outside its folder ({text[:200]}); move the file inside, "
             f"and write its path from the folder of the CSV"
         )
     return Path(os.path.abspath(table.parent / relative))
@@ -97,6 +103,6 @@ def boxes_of(table: Path, number: int, text: str) -> tuple[Box, ...]:
             if not all(map(math.isfinite, (x, y, width, height))):
                 raise ValueError("no place")
         except ValueError:
-            raise ManifestError(f"{table} row {number} has box {part!r}; write finding:x,y,width,height") from None
+            raise ManifestError(f"{table} row {number} has box {part[:80]!r}; write finding:x,y,width,height") from None
         boxes.append((finding.strip(), x, y, width, height))
     return tuple(boxes)
