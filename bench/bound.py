@@ -73,7 +73,8 @@ def main() -> None:
     ill = (images.labels[:, [editor.card.index(name) for name in disease]] == 1).any(1)
     sick, well = torch.nonzero(ill)[:, 0], torch.nonzero(~ill)[:, 0]
     print(f"shipped: {measure(editor, target, data)}", flush=True)
-    network, learnt = editor.module, [p for p in editor.module.parameters() if p.requires_grad]
+    network = editor.module
+    learnt = [p.requires_grad_(True) for name, p in network.named_parameters() if not name.startswith("guide.")]
     optimiser = torch.optim.AdamW(learnt, 6e-4, (0.5, 0.99), weight_decay=0.01)
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
@@ -82,7 +83,7 @@ def main() -> None:
     for k in range(arguments.steps):
         torch.manual_seed(k)
         optimiser.param_groups[0]["lr"] = 6e-4 * schedule(k, arguments.steps)
-        loss = step(network, images, sick, well, condition_of(target, editor.card))
+        loss = step(network, images, sick, well, condition_of(target, editor.card, editor.bins))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learnt, 1.0)
