@@ -127,9 +127,11 @@ class Comparison:
         print(json.dumps(differences, indent=1))
 
     def settings(self, method: str) -> list[str]:
-        """What a method is given: CAMs their best layer, RISE its number of masks."""
+        """What a method is given: CAMs their best layer, RISE its number of masks, those that ask most bfloat16."""
         if method == "rise":
             return ["--set", f"masks={self.masks}", "--set", "bfloat16=true"]
+        if method == "occlusion":
+            return ["--set", "bfloat16=true"]
         return self.best_layer(method) if method in LAYER_IMAGES else []
 
     def difference(self, first: Path, second: Path) -> dict:

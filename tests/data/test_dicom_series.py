@@ -201,3 +201,14 @@ def test_slices_without_a_series_are_one_by_their_folder_and_so_is_the_result(se
     assert np.array_equal(scan.pixels[:, 0], arrays)
     assert len({head.SeriesInstanceUID for head in scan.source.datasets()}) == 1
     assert np.array_equal(read_scan(scan.write(scan.pixels, tmp_path / "out")).pixels, scan.pixels)
+
+
+@pytest.mark.filterwarnings("ignore:.*differ in Modality")
+def test_a_head_with_values_that_cannot_be_is_a_case_and_stops_nothing(series):
+    """Found by bench/fuzz.py: two modalities in one file."""
+    folder, _ = series()
+    damaged = sorted(folder.glob("*.dcm"))[0]
+    head = pydicom.dcmread(damaged)
+    head.Modality = ["CT", "MR"]
+    head.save_as(damaged)
+    assert damaged in {file for case in find_cases(folder).cases for file in (case.path, *case.files)}

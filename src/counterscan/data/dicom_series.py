@@ -167,7 +167,7 @@ def slices_in(source: Path | Iterable[Path]) -> list[Slice]:
         inside = (path for path in source.rglob("*") if not _hidden(path.relative_to(source)))
         source = sorted(path for path in inside if path.is_file() and format_of_content(path) == "dicom")
     slices = [Slice.of(path) for path in source]
-    return [one for one in slices if one.head.get("Rows") and one.head.get("Modality") not in dicom.NO_IMAGES]
+    return [one for one in slices if one.head.get("Rows") and str(one.head.get("Modality")) not in dicom.NO_IMAGES]
 
 
 def _hidden(path: Path) -> bool:
@@ -184,7 +184,7 @@ def grouped(files: Sequence[Path]) -> list[tuple[Path, ...]]:
     for path in files:
         try:
             slices = slices_in([path])
-        except ScanError:
+        except Exception:  # pydicom raises nearly anything over a damaged value, and only when it is looked at
             series[str(path)] = [Slice(path, Dataset())]
             continue
         for one in slices:
