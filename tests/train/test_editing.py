@@ -1,12 +1,24 @@
 """The steps that editors share: who learns in them, and who does not."""
 
+import pytest
 import torch
 from torch import nn
 
 from counterscan.core import Card
 from counterscan.data.manifest import Manifest
+from counterscan.errors import CounterscanError
 from counterscan.nets import build
-from counterscan.train.editing import approval, descend, discriminate, editor_card, indices_of, jittered, learning
+from counterscan.train.editing import (
+    approval,
+    descend,
+    discriminate,
+    editor_card,
+    indices_of,
+    jittered,
+    learning,
+    start_from,
+)
+from counterscan.weights.store import save_weights
 
 CHEST = Card(name="chest", shape=(1, 32, 32), classes=("effusion", "nodule"), network="resnet", settings={"outputs": 2})
 
@@ -19,6 +31,29 @@ def test_the_card_tells_the_network_how_much_it_will_be_told():
     assert editor_card("e", CHEST, manifest(), "").settings["conditions"] == 2
     assert editor_card("e", CHEST, manifest(), "", bins=10).settings["conditions"] == 22
     assert "guide" not in editor_card("e", CHEST, manifest(), "", guided=False).settings
+
+
+def saved_editor(folder, **more):
+    card = editor_card("first", CHEST, manifest(), "", guided=False, **more)
+    net = build("unet", card.settings)
+    torch.nn.init.normal_(net.head.weight, std=0.1)
+    save_weights(folder, net, card)
+    return net
+
+
+def test_a_generator_goes_on_from_another(tmp_path):
+    first = saved_editor(tmp_path)
+    net = build("unet", editor_card("second", CHEST, manifest(), "", guided=False).settings)
+    start_from(net, str(tmp_path))
+    images, condition = torch.randn(1, 1, 32, 32), torch.ones(1, 2)
+    torch.testing.assert_close(net(images, condition), first(images, condition), atol=1e-2, rtol=1e-2)  # half precision
+
+
+def test_a_start_of_another_kind_is_refused(tmp_path):
+    saved_editor(tmp_path, bins=4)
+    net = build("unet", editor_card("second", CHEST, manifest(), "", guided=False).settings)
+    with pytest.raises(CounterscanError, match="other settings"):
+        start_from(net, str(tmp_path))
 
 
 def test_what_is_no_disease_is_not_edited_unless_it_is_named():

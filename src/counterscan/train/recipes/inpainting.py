@@ -33,6 +33,7 @@ from counterscan.train.editing import (
     indices_of,
     jittered,
     open_parts,
+    start_from,
 )
 from counterscan.train.loop import fit
 from counterscan.train.sampler import Sampler
@@ -67,8 +68,9 @@ class InpaintingRecipe:
 
     `classifier` is the frozen one to be explained: a shipped name or a folder. The other settings: `steps` of `batch`
     abnormal and `batch` healthy images, `guided` to build the classifier's own features in (where it is a network
-    `resnet` of ours), `augmented` for scarce images, `flip` where left and right are alike, `fold`
-    for manifests with folds, and the weights of the loss terms.
+    `resnet` of ours), `augmented` for scarce images, `flip` where left and right are alike, `fold` for manifests with
+    folds, and the weights of the loss terms. `start` is an editor (a shipped name or a folder) to go on from: it can
+    restore anatomy already, and flips from the first step on.
     """
 
     classifier: str = ""
@@ -78,6 +80,7 @@ class InpaintingRecipe:
     batch: int = 8
     rate: float = 6e-4
     guided: bool = True
+    start: str = ""
     augmented: bool = False
     flip: bool = False
     fold: int = 0
@@ -104,7 +107,8 @@ class InpaintingRecipe:
         if self.batch < LEAST:
             raise CounterscanError(f"batch={self.batch} leaves no image for each way of spoiling; set {LEAST} or more")
         classifier = load_classifier(self.classifier)
-        card = editor_card(self.name or out.name, classifier.card, manifest, command, guided=self.guided)
+        name = self.name or out.name
+        card = editor_card(name, classifier.card, manifest, command, guided=self.guided)
         images = open_parts(manifest, card, fold=self.fold)
         findings = indices_of(self.findings, manifest, card)
         selection = Selection(classifier, images["validation"], findings, card)
@@ -112,8 +116,18 @@ class InpaintingRecipe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             networks = editor_networks(card, classifier)
+            if self.start:
+                start_from(networks[0], self.start)
             task = InpaintingTask(
-                *networks, classifier, sampler, selection, self.steps, self._weights(), self.batch, self.rate
+                *networks,
+                classifier,
+                sampler,
+                selection,
+                self.steps,
+                weights=self._weights(),
+                batch=self.batch,
+                rate=self.rate,
+                trained=FLIPPING_IN_FULL if self.start else 0.0,
             )
         every = max(self.steps // VALIDATIONS, 1)
         network = fit(task, out, steps=self.steps, every=every, seed=self.seed, resume=resume, say=say)
@@ -136,6 +150,7 @@ class InpaintingTask:
     weights: Weights = field(default_factory=Weights)
     batch: int = 8
     rate: float = 4e-4
+    trained: float = 0.0  # share of the training that the generator has behind it
     averaged: str = "generator"
 
     def __post_init__(self) -> None:
@@ -145,7 +160,7 @@ class InpaintingTask:
 
     def step(self, step: int) -> Mapping[str, float]:
         """Restore; later also flip the abnormal, and then update the discriminator."""
-        progress = step / self.steps
+        progress = self.trained + (1 - self.trained) * step / self.steps
         restoring = progress < RESTORING_ONLY
         abnormal, healthy, condition = self.sampler(self.batch, HOSTS * self.batch)
         counterfactual = self._edit(abnormal, condition, learning=not restoring)
