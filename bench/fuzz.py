@@ -36,6 +36,7 @@ def ask(seed: Seed, folder: Path) -> None:
     """Do with the files of `seed` in `folder` all that a user would."""
     from counterscan.classifiers.load import read_card
     from counterscan.data.manifest import find_cases, read_manifest
+    from counterscan.data.results import MapSource
     from counterscan.data.scans import read_scan
     from counterscan.weights.store import load_weights
 
@@ -54,6 +55,8 @@ def ask(seed: Seed, folder: Path) -> None:
         scan.images((1, 32, 32))
         scan.write(scan.pixels, folder / "out" / "counterfactual")
         scan.write_mask(scan.pixels[:, 0] > scan.window.low, folder / "out" / "mask")
+        if isinstance(scan.source, MapSource):
+            scan.source.write_map(scan.pixels[:, 0], folder / "out" / "heatmap")
 
 
 def work(line: Connection, folder: Path) -> None:

@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 import pydicom
 from PIL import Image
+from pydicom.data import get_testdata_file
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -99,6 +100,9 @@ def _dicom() -> Iterator[Seed]:
     for syntax in (*plain, RLELossless, JPEG2000Lossless, JPEGLSLossless, JPEGBaseline8Bit):
         name = f"{''.join(letter for letter in syntax.name if letter.isalnum())[:24]}.dcm"
         yield Seed(name, "dicom", name, {name: dicom(GREY if syntax == JPEGBaseline8Bit else DEEP, syntax)})
+    for name in ("SC_rgb_jpeg_gdcm.dcm", "JPEGLSNearLossless_08.dcm", "MR_small_jpeg_ls_lossless.dcm"):
+        content = Path(str(get_testdata_file(name, download=False))).read_bytes()
+        yield Seed(name, "dicom", name, {name: content})
     frames = np.stack([DEEP, DEEP[::-1]])
     yield Seed("frames.dcm", "dicom", "frames.dcm", {"frames.dcm": dicom(frames, RLELossless)})
     study = generate_uid(entropy_srcs=["study"])

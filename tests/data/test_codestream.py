@@ -48,3 +48,13 @@ def test_a_stream_that_claims_more_than_its_file_is_not_decoded(name, tmp_path):
 )
 def test_what_is_no_stream_claims_nothing(stream):
     assert claim_of(stream) is None
+
+
+def test_a_jpeg_that_goes_over_its_pixels_for_ever_is_not_decoded(tmp_path):
+    dataset = opened("SC_rgb_small_odd_jpeg.dcm")
+    stream = get_frame(dataset.PixelData, 0, number_of_frames=1).rstrip(b"\0")
+    scan = stream[stream.index(b"\xff\xda") : -2]
+    dataset.PixelData = encapsulate([stream[:-2] + scan * 300 + stream[-2:]])
+    dataset.save_as(tmp_path / "scans.dcm")
+    with pytest.raises(ScanError, match="goes over its pixels 301 times"):
+        read_scan(tmp_path / "scans.dcm")

@@ -1,3 +1,4 @@
+import io
 import struct
 import tracemalloc
 import zlib
@@ -329,3 +330,16 @@ def test_sixteen_bits_of_grey_and_transparency_are_refused_rather_than_halved(tm
     (tmp_path / "c.png").write_bytes(png(4, 4, 16, 4, bytes(17) * 4))
     with pytest.raises(ScanError, match="16-bit grey with transparency"):
         read_scan(tmp_path / "c.png")
+
+
+def test_a_jpeg_that_goes_over_its_pixels_for_ever_is_refused(tmp_path):
+    """Of 4 Mpixels each scan takes 2.5 ms, and there is room for a hundred thousand in a small file."""
+    buffer = io.BytesIO()
+    Image.new("L", (64, 64)).save(buffer, "JPEG", progressive=True)
+    content = buffer.getvalue()
+    (tmp_path / "fine.jpg").write_bytes(content)
+    assert read_scan(tmp_path / "fine.jpg").pixels.shape == (1, 1, 64, 64)
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    (tmp_path / "scans.jpg").write_bytes(content[:-2] + scan * 1000 + content[-2:])
+    with pytest.raises(ScanError, match=r"scans\.jpg goes over its pixels 1,006 times"):
+        read_scan(tmp_path / "scans.jpg")

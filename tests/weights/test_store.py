@@ -64,9 +64,29 @@ def test_a_card_for_another_network_is_refused(folder):
         load_weights(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"name": "x"}', '{"name": "x", "shape": [1], "classes": [], "colour": 1}'])
-def test_a_broken_card_is_named(folder, text):
-    (folder / "card.json").write_text(text)
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"widths-1": [8, 8]}, "does not take: .*widths-1"),
+        ({**CARD.settings, "widths": "8"}, "does not take"),
+        ({**CARD.settings, "widths": [8, 0]}, "does not"),
+        ({**CARD.settings, "depth": 99999999999}, "setting 1e\\+11"),
+    ],
+)
+def test_settings_that_make_no_network_are_refused(folder, settings, words):
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "settings": settings}))
+    with pytest.raises(WeightsError, match=words) as error:
+        load_weights(folder)
+    assert "\n" not in str(error.value)
+
+
+BROKEN = [b"", b"{", b'{"name": "x"}', b'{"name": "x", "shape": [1], "classes": [], "colour": 1}', b'{"name": "\xc3x"}']
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_broken_card_is_named(folder, content):
+    (folder / "card.json").write_bytes(content)
     with pytest.raises(WeightsError, match="no card"):
         load_weights(folder)
 

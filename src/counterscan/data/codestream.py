@@ -9,26 +9,33 @@ import struct
 import numpy as np
 from pydicom import Dataset
 from pydicom.encaps import get_frame
-from pydicom.pixels import get_decoder, pixel_array
-from pydicom.uid import JPEG2000TransferSyntaxes, JPEGExtended12Bit, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
+from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import as_pixel_options
+from pydicom.uid import JPEG2000TransferSyntaxes, JPEGBaseline8Bit, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
+
+from counterscan.data.decoder import decoded
+from counterscan.data.decoding import decoded_apart
+from counterscan.data.limits import MOST_SCANS, scans_of
 
 START_JPEG, START_J2K, START_JP2 = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "
 SIZES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})  # markers before height and width; F7 is JPEG-LS
-SAFER = ("pylibjpeg", "pyjpegls", "pillow")  # asked alone where they can: GDCM ends the process on damaged JPEG 2000
+STEADY = JPEGBaseline8Bit  # Pillow's, which ends no process and stalls over nothing but scans; decoded here
 CHECKED = frozenset({*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes})
 
 
 def decode(dataset: Dataset, number: int, frames: int) -> np.ndarray:
     """The stored values `(h, w)` or `(h, w, 3)` of one of a data set's frames; damaged ones raise nearly anything."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax not in CHECKED:
+    if dataset.file_meta.TransferSyntaxUID not in CHECKED:
         return pixel_array(dataset, index=number)
     stream = get_frame(dataset.PixelData, number, number_of_frames=frames)
     _check_claim(dataset, stream)
-    if syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8:
-        return _twelve_bits(dataset, stream)
-    able = get_decoder(syntax).available_plugins
-    return pixel_array(dataset, index=number, decoding_plugin=next((one for one in SAFER if one in able), ""))
+    options = {**as_pixel_options(dataset), "number_of_frames": 1}
+    options["transfer_syntax_uid"] = dataset.file_meta.TransferSyntaxUID
+    if options["transfer_syntax_uid"] != STEADY:
+        return decoded_apart(stream, options)
+    if (scans := scans_of(stream)) > MOST_SCANS:
+        raise ValueError(f"it goes over its pixels {scans:,} times, more than {MOST_SCANS}")
+    return decoded(stream, options)
 
 
 def _check_claim(dataset: Dataset, stream: bytes) -> None:
@@ -40,27 +47,6 @@ def _check_claim(dataset: Dataset, stream: bytes) -> None:
     if claimed != wanted:
         told = " and ".join(f"{columns} x {rows} x {samples}" for rows, columns, samples in (wanted, claimed))
         raise ValueError(f"header and picture disagree: {told}")
-
-
-def _twelve_bits(dataset: Dataset, stream: bytes) -> np.ndarray:
-    """A 12-bit lossy JPEG, which pydicom leaves to a decoder under the GPL although GDCM knows it."""
-    import gdcm
-
-    fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
-    fragment.SetByteStringValue(stream)
-    fragments.AddFragment(fragment)
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetValue(fragments.__ref__())
-    image, rows, columns = gdcm.Image(), int(dataset.Rows), int(dataset.Columns)
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((columns, rows, 1))
-    image.SetDataElement(element)
-    grey = gdcm.PhotometricInterpretation.GetPIType(dataset.PhotometricInterpretation)
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(grey))
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(JPEGExtended12Bit))))
-    image.SetPixelFormat(gdcm.PixelFormat(1, 16, 12, 11, 0))
-    content = image.GetBuffer().encode("utf-8", "surrogateescape")  # GDCM answers bytes as text
-    return np.frombuffer(content, "<u2").reshape(rows, columns)
 
 
 def claim_of(stream: bytes) -> tuple[int, int, int] | None:

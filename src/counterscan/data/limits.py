@@ -9,6 +9,7 @@ from counterscan.errors import ScanError
 
 LARGEST = 1 << 29  # values in one scan: 512 x 512 x 2048, which is 2 GiB as float32
 DEFLATE = 1040  # bytes that one compressed byte can become at most (zlib's format allows 1032)
+MOST_SCANS = 200  # of a JPEG: a progressive one has about ten, but 14 bytes can ask for one more over all its pixels
 
 
 def check_size(path: Path, shape: tuple[int, ...]) -> None:
@@ -39,3 +40,8 @@ def check_finite(path: Path, values: np.ndarray) -> None:
             f"{path} holds {found} values ({(nan + infinite) / values.size:.2g} of all); replace them by numbers, "
             "for example with numpy.nan_to_num"
         )
+
+
+def scans_of(jpeg: bytes) -> int:
+    """How often a JPEG goes over its pixels, thumbnails with it; the marker's bytes stand nowhere else."""
+    return jpeg.count(b"\xff\xda")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from counterscan.data.files import SUFFIXES, with_suffix, write_whole
-from counterscan.data.limits import LARGEST, check_finite, check_length, check_size
+from counterscan.data.limits import LARGEST, MOST_SCANS, check_finite, check_length, check_size, scans_of
 from counterscan.data.scans import Scan
 from counterscan.data.window import Window, range_window
 from counterscan.errors import ScanError
@@ -126,6 +126,8 @@ def load(path: Path, kind: str) -> Stored:
             _check(picture, path)
             if kind == "png":
                 check_length(path, _png_length(path)[0], path.stat().st_size, packed=True)
+            if kind == "jpeg" and (scans := scans_of(path.read_bytes())) > MOST_SCANS:
+                raise ScanError(f"{path} goes over its pixels {scans:,} times, which takes too long; save it again")
             if picture.mode in COLOUR and "16" in _packing(picture):
                 return _deep_colour(path, picture)
             orientation = int(picture.getexif().get(ORIENTATION, 1))

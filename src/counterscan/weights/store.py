@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -12,12 +14,13 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from counterscan.core import Card
-from counterscan.errors import WeightsError, did_you_mean
+from counterscan.errors import CounterscanError, WeightsError, did_you_mean
 from counterscan.nets import build
 from counterscan.nets.blocks import fast_layout, freeze
 from counterscan.registry import SHIPPED, shipped_weights
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
+LARGEST = 16384  # of the numbers in a network's settings: widths, depths, sides
 
 
 def save_weights(folder: str | Path, module: nn.Module, card: Card) -> Path:
@@ -53,12 +56,35 @@ def load_weights(name: str | Path, kind: str | None = None) -> tuple[nn.Module, 
         raise WeightsError(f"{folder} has no {WEIGHTS}{cure}")
     if hashlib.sha256(path.read_bytes()).hexdigest() != card.sha256:
         raise WeightsError(f"{path} is not what its card was written for (sha256 differs); copy both files again")
-    module = build(card.network, card.settings)
+    module = _built(card, folder)
     try:
         module.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not fit the network {card.network!r} of its card: {_line(error)}") from None
     return freeze(fast_layout(module)), card
+
+
+def _built(card: Card, folder: Path) -> nn.Module:
+    """The card's network, before it is known whether the weights fit; so nothing that is larger than any is built."""
+    largest = max(_numbers(card.settings), default=0)
+    if largest > LARGEST:
+        raise WeightsError(f"{folder / CARD} asks for a network with the setting {largest:g}; {LARGEST} is the largest")
+    try:
+        return build(card.network, card.settings)
+    except CounterscanError:
+        raise
+    except Exception as error:  # networks know nothing of cards, and raise nearly anything
+        raise WeightsError(
+            f"{folder / CARD} has settings that the network {card.network!r} does not take: {_line(error)}"
+        ) from None
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _numbers(one)
 
 
 def load_card(folder: Path) -> Card:
@@ -67,7 +93,7 @@ def load_card(folder: Path) -> Card:
     if not path.exists():
         raise WeightsError(f"{folder} has no {CARD}; weights without a card do not load")
     try:
-        return Card.model_validate_json(path.read_text())
+        return Card.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise WeightsError(f"{path} is no card: {_line(error.errors()[0]['msg'])} {error.errors()[0]['loc']}") from None
 
