@@ -137,7 +137,7 @@ def test_who_is_there_already_keeps_the_picture(folder, tmp_path):
 def test_a_volume_is_one_case_and_keeps_its_affine(tmp_path):
     affine = np.array([[0.9, 0.1, 0, 3], [-0.1, 0.9, 0.2, 4], [0, -0.2, 2.5, 5], [0, 0, 0, 1.0]])
     volume = np.random.default_rng(0).integers(0, 60, (40, 36, 5)).astype(np.int16)
-    volume[10:20, 10:20, 2] = 250
+    volume[10:20, 10:20, 1:4] = 250  # thick enough to be an object of a volume
     nibabel.save(nibabel.Nifti1Image(volume, affine), tmp_path / "scan.nii.gz")
     outcome = run(job(tmp_path / "scan.nii.gz", tmp_path / "out", window=None))
     assert outcome.rows[0]["slices"] == 5

@@ -28,8 +28,9 @@ FLOORS = (
         "demo",
         "doctor",
         "sanity",
+        "volumes",
     },
-    {"cli", "options", "web"},
+    {"cli", "commands", "options", "web"},
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

@@ -112,6 +112,26 @@ def series(path: Path) -> None:
         dicom(path / f"{number}.dcm", number)
 
 
+def nrrd(path: Path) -> None:
+    """Written by hand, for the library would not write a comment or what the volume is called."""
+    pytest.importorskip("SimpleITK")
+    values = np.stack([pixels(), pixels(1)])
+    told = " ".join(SECRETS)
+    head = f"NRRD0005\n# {told}\ntype: uint8\ndimension: 3\nspace: left-posterior-superior\nsizes: 36 40 2\n"
+    head += "space directions: (0.7,0,0) (0,0.7,0) (0,0,3)\nencoding: gzip\nspace origin: (0,0,0)\n"
+    head += f"content: {told}\nPatientName:={SECRETS[0]}\n0010|0020:={SECRETS[1]}\nDICOM_0008_0080:={told}\n\n"
+    path.write_bytes(head.encode() + gzip.compress(values.tobytes()))
+
+
+def mha(path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    values, told = np.stack([pixels(), pixels(1)]), " ".join(SECRETS)
+    head = f"ObjectType = Image\nNDims = 3\nComment = {told}\nBinaryData = True\nTransformMatrix = 1 0 0 0 1 0 0 0 1\n"
+    head += "Offset = 0 0 0\nElementSpacing = 0.7 0.7 3\nDimSize = 36 40 2\nElementType = MET_UCHAR\n"
+    head += f"PatientName = {SECRETS[0]}\nPatientID = {SECRETS[1]}\n0008|0080 = {told}\nElementDataFile = LOCAL\n"
+    path.write_bytes(head.encode() + values.tobytes())
+
+
 FORMATS = {
     "scan.png": png,
     "scan.jpg": jpeg,
@@ -120,6 +140,8 @@ FORMATS = {
     "scan.nii.gz": nifti,
     "scan.dcm": dicom,
     "series": series,
+    "scan.nrrd": nrrd,
+    "scan.mha": mha,
 }
 
 
@@ -187,6 +209,18 @@ RESULTS = {
         "counterfactual": "counterfactual.nii.gz",
         "heatmap": "heatmap.nii.gz",
     },
+    "scan.nrrd": {
+        "figure": "figure.png",
+        "mask": "mask.nrrd",
+        "counterfactual": "counterfactual.nrrd",
+        "heatmap": "heatmap.nrrd",
+    },
+    "scan.mha": {
+        "figure": "figure.png",
+        "mask": "mask.mha",
+        "counterfactual": "counterfactual.mha",
+        "heatmap": "heatmap.mha",
+    },
 }
 
 
@@ -198,6 +232,8 @@ def test_a_case_holds_what_its_format_can(name, tmp_path):
     files = Explanation.load(case).meta["files"]
     assert files == RESULTS[name]
     beside = {"explanation.json", "explanation.safetensors"}
+    if name not in ("scan.png", "scan.dcm"):  # volumes
+        beside |= {"lesions.json", "volume.html"}
     assert {path.name for path in case.iterdir()} == set(files.values()) | beside
 
 

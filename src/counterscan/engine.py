@@ -17,13 +17,16 @@ from counterscan.classifiers.wrappers import Fitted
 from counterscan.core import Classifier, Explanation, Target
 from counterscan.data.files import write_whole
 from counterscan.data.manifest import Case, Manifest
+from counterscan.data.opening import check_kind, open_case, whole
 from counterscan.data.scans import Scan
 from counterscan.data.window import Window
 from counterscan.errors import CounterscanError, NeedsGradients, ScanError, TargetError
 from counterscan.explainers.base import Explainer
+from counterscan.metrics.lesions import Grid
 from counterscan.metrics.masks import MaskRule
-from counterscan.outputs import CaseFolders, MaskFiles, write_table
+from counterscan.outputs import CaseFolders, MaskFiles, lesion_rows, write_table
 from counterscan.progress import progress
+from counterscan.volumes.stream import grid_of, joined
 
 HOPELESS = (TargetError, NeedsGradients)  # errors that no other image would mend
 
@@ -56,6 +59,12 @@ class Job:
         priors = [getattr(self.explainer, item.name) for item in fields(self.explainer)]  # type: ignore[arg-type]
         shapes = [prior.card.shape for prior in priors if hasattr(prior, "card")]
         return tuple(shapes[0] if shapes else self.classifier.card.shape)
+
+    @property
+    def asked(self) -> Classifier:
+        """The classifier for images of the working shape."""
+        same = tuple(self.classifier.card.shape) == self.shape
+        return self.classifier if same else Fitted(self.classifier, self.shape)
 
     @property
     def wanted(self) -> Window | None:
@@ -114,6 +123,12 @@ class Item:
     slices: int
     scan: Scan | None = None
     row: dict[str, Any] | None = None
+    grid: Grid | None = None
+
+    @property
+    def volume(self) -> bool:
+        """Is it a stack of slices, which is explained by itself?"""
+        return self.grid is not None or (self.row is not None and "lesions" in self.row)
 
 
 def run(job: Job) -> Outcome:
@@ -132,6 +147,7 @@ def run(job: Job) -> Outcome:
             done(len(rows) + len(failed))
     outcome = Outcome(rows, list(failed.values()))
     write_table(job.out / "cases.csv", rows)
+    write_table(job.out / "lesions.csv", list(lesion_rows(output, rows)))
     write_table(job.out / "failed.csv", [dict(zip(("path", "name", "error"), f, strict=True)) for f in outcome.failed])
     if not rows:
         _, _, first = outcome.failed[0]
@@ -170,10 +186,17 @@ def _groups(job: Job, output: CaseFolders | MaskFiles, failed: dict) -> Iterator
     group: list[Item] = []
     for case in job.manifest.cases:
         try:
-            group.append(_item(job, case, output.finished(case)))
+            item = _item(job, case, output.finished(case))
         except (CounterscanError, OSError) as error:
             failed[case.name] = (str(case.path), case.name, _line(error))
             continue
+        if item.volume:
+            if group:
+                yield group
+            yield [item]
+            group = []
+            continue
+        group.append(item)
         if sum(item.slices for item in group) >= job.batch:
             yield group
             group = []
@@ -185,7 +208,7 @@ def _item(job: Job, case: Case, row: dict[str, Any] | None) -> Item:
     if row is not None:
         return Item(case, row["slices"], row=row)
     scan = _read(job, case)
-    return Item(case, len(scan), scan)
+    return Item(case, len(scan), scan, grid=grid_of(scan, job.shape))
 
 
 def _finish(
@@ -194,6 +217,8 @@ def _finish(
     """The rows of a group, its unfinished cases explained and written; a case that fails alone is put into `failed`."""
     if all(item.row for item in group):
         return [item.row for item in group if item.row]
+    if group[0].grid is not None:
+        return _finish_volume(job, output, group[0], failed, hopeful=hopeful)
     group = [item if item.scan else replace(item, scan=_read(job, item.case)) for item in group]
     parts: list[Explanation | None]
     try:
@@ -219,6 +244,22 @@ def _finish(
     return rows
 
 
+def _finish_volume(
+    job: Job, output: CaseFolders | MaskFiles, item: Item, failed: dict, *, hopeful: bool
+) -> list[dict[str, Any]]:
+    """The row of a volume that is explained and written now, or none and a line in `failed`."""
+    assert item.scan is not None and item.grid is not None, "an unfinished volume has been opened"  # noqa: PT018
+    try:
+        return [output.write_volume(job, item.case, item.scan, item.grid)]
+    except HOPELESS:
+        raise
+    except (CounterscanError, OSError) as error:
+        if not hopeful and not isinstance(error, ScanError | OSError):
+            raise
+        failed[item.case.name] = (str(item.case.path), item.case.name, _line(error))
+        return []
+
+
 def _explain_alone(job: Job, item: Item, failed: dict) -> Explanation | None:
     try:
         return _explain(job, [item])[0]
@@ -230,34 +271,28 @@ def _explain_alone(job: Job, item: Item, failed: dict) -> Explanation | None:
 def _explain(job: Job, group: list[Item]) -> list[Explanation]:
     """One explanation per case of the group, whose slices go through the explainer `batch` at a time."""
     scans = [item.scan for item in group if item.scan]
-    images = torch.cat([scan.images(job.shape) for scan in scans])
-    classifier: Classifier = job.classifier
-    if tuple(classifier.card.shape) != job.shape:
-        classifier = Fitted(classifier, job.shape)
-    whole = join([job.explainer(classifier, chunk, job.target, seed=job.seed) for chunk in images.split(job.batch)])
+    images, classifier = torch.cat([scan.images(job.shape) for scan in scans]), job.asked
+    parts_of = [job.explainer(classifier, chunk, job.target, seed=job.seed) for chunk in images.split(job.batch)]
+    explained = joined(parts_of)
     parts, start = [], 0
     for item in group:
-        part = whole.select(slice(start, start + item.slices))
+        part = explained.select(slice(start, start + item.slices))
         share = item.slices / len(images)
-        cost = {"seconds": whole.meta["seconds"] * share, "queries": round(whole.meta["queries"] * share)}
-        parts.append(replace(part, meta={**whole.meta, **cost}))
+        cost = {"seconds": explained.meta["seconds"] * share, "queries": round(explained.meta["queries"] * share)}
+        parts.append(replace(part, meta={**explained.meta, **cost}))
         start += item.slices
     return parts
 
 
 def _read(job: Job, case: Case) -> Scan:
-    """The scan with the window that it is worked on in: asked for, else the card's in its unit, else its own."""
-    scan = case.read()
-    return replace(scan, window=job.window or scan.window_for(job.wanted))
+    """The scan with the window that it is worked on in: asked for, else the card's in its unit, else its own.
 
-
-def join(parts: list[Explanation]) -> Explanation:
-    """One explanation of all the images of several, whose seconds and queries are added up."""
-    first = parts[0]
-    names = [item.name for item in fields(first) if isinstance(getattr(first, item.name), torch.Tensor)]
-    tensors: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-    total = {name: sum(part.meta[name] for part in parts) for name in ("seconds", "queries")}
-    return replace(first, **tensors, meta={**first.meta, **total})
+    The pixels of a volume stay in its files.
+    """
+    scan = open_case(case)
+    check_kind(scan, job.classifier.card)
+    scan = replace(scan, window=job.window or scan.window_for(job.wanted))
+    return scan if grid_of(scan, job.shape) else whole(scan)
 
 
 def _line(error: BaseException) -> str:

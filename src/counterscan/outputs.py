@@ -5,7 +5,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,16 @@ from counterscan.data.fitting import fit_images, fit_mask
 from counterscan.data.maker import Maker
 from counterscan.data.manifest import Case
 from counterscan.data.measurements import Numbers
-from counterscan.data.results import write_heatmap, write_mask, write_report
+from counterscan.data.opening import whole
+from counterscan.data.results import write_heatmap, write_mask, write_masks, write_report
 from counterscan.data.scans import Scan, read_scan
 from counterscan.errors import ScanError
+from counterscan.metrics.lesions import Grid
 from counterscan.metrics.masks import mask_of
 from counterscan.metrics.validity import attempted
 from counterscan.pictures import case_figure
+from counterscan.volumes.page import SlicePictures
+from counterscan.volumes.stream import Volume, collected, joined
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,13 +61,36 @@ class CaseFolders:
         """Write everything about one case and answer its row."""
         part = self.folder / f".{case.name}{PART}"
         part.mkdir(parents=True)
+        return self._finish(job, case, scan, explanation, part)
+
+    def write_volume(self, job: "Job", case: Case, scan: Scan, grid: Grid) -> dict[str, Any]:
+        """Explain one volume slice by slice, write everything about it and answer its row."""
+        part = self.folder / f".{case.name}{PART}"
+        part.mkdir(parents=True, exist_ok=True)
+        pictures = SlicePictures(part / "volume.html", job.target)
+        kept: list[Explanation] = []
+        volume = collected(job, scan, grid, pictures, kept)
+        meta = {"volume": {"rule": volume.rule.to_dict(), "pixel": grid.pixel, "places": grid.places.tolist()}}
+        explanation = joined(kept)
+        explanation = replace(explanation, meta={**explanation.meta, **meta})
+        _write_lesions(volume, pictures, job, case, part / "lesions.json")
+        return self._finish(job, case, whole(scan), explanation, part, volume)
+
+    def lesions(self, name: str) -> Path:
+        """Where the lesions of a finished volume are."""
+        return self.folder / name / "lesions.json"
+
+    def _finish(
+        self, job: "Job", case: Case, scan: Scan, explanation: Explanation, part: Path, volume: Volume | None = None
+    ) -> dict[str, Any]:
         explanation, mask = _settle(job, case, scan, explanation)
         meta, kept = dict(explanation.meta), delivered(explanation)
         files = _results(job, scan, kept, _at_scan(mask, scan).numpy(), part)
         if "counterfactual" in files:
             meta["after_scan"] = _answers_on_file(job, scan, files["counterfactual"])
         meta["files"] = {"figure": "figure.png", **{what: path.name for what, path in files.items()}}
-        meta["row"] = _row(job, case, replace(explanation, meta=meta), mask)
+        share = float(mask.float().mean())
+        meta["row"] = _row(job, case, replace(explanation, meta=meta), share) | _counted(volume)
         explanation = replace(explanation, meta=meta)
         _figure(job, case, kept, mask).save(part / "figure.png")
         explanation.save(part)
@@ -78,7 +105,9 @@ class MaskFiles:
         self.out = out
 
     def sweep(self) -> None:
-        """Nothing is left half-written: masks and rows are written whole."""
+        """Remove the pictures that a killed run had collected; all else is written whole."""
+        for path in self.out.glob(f"volumes/.*{PART}"):
+            path.unlink()
 
     def finished(self, case: Case) -> dict[str, Any] | None:
         """The row of a finished case, None for any other."""
@@ -90,7 +119,24 @@ class MaskFiles:
         explanation, mask = _settle(job, case, scan, explanation)
         pixels = _at_scan(mask, scan).numpy()
         written = write_mask(scan, pixels, self._place(job, case, scan), _maker(job, explanation))
-        row = {**_row(job, case, explanation, mask), "mask": written.relative_to(self.out).as_posix()}
+        return self._done(case, _row(job, case, explanation, float(mask.float().mean())), written)
+
+    def write_volume(self, job: "Job", case: Case, scan: Scan, grid: Grid) -> dict[str, Any]:
+        """Explain one volume slice by slice; write its mask, its lesions and their page, and answer its row."""
+        pictures = SlicePictures(self.out / "volumes" / f"{case.name}.html", job.target)
+        volume = collected(job, scan, grid, pictures)
+        already = job.target.reached(volume.answers.before).tolist()
+        answers = replace(volume.answers, meta={**volume.answers.meta, "already": already})
+        written = write_masks(scan, volume.masks(), self._place(job, case, scan), _maker(job, answers))
+        _write_lesions(volume, pictures, job, case, self.lesions(case.name))
+        return self._done(case, _row(job, case, answers, volume.mask_share) | _counted(volume), written)
+
+    def lesions(self, name: str) -> Path:
+        """Where the lesions of a finished volume are."""
+        return self.out / "volumes" / f"{name}.lesions.json"
+
+    def _done(self, case: Case, row: dict[str, Any], written: Path) -> dict[str, Any]:
+        row = {**row, "mask": written.relative_to(self.out).as_posix()}
         write_whole(self.out / "cases" / f"{case.name}.json", (json.dumps(row) + "\n").encode())
         return row
 
@@ -112,6 +158,29 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_whole(path, text.getvalue().encode())
+
+
+def lesion_rows(output: CaseFolders | MaskFiles, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One line of lesions.csv for each lesion of the volumes among the finished cases."""
+    for row in rows:
+        if row.get("lesions"):
+            facts = json.loads(output.lesions(row["name"]).read_text())
+            for lesion in facts["lesions"]:
+                yield {"name": row["name"], "path": row["path"], **lesion, "coordinates": facts["coordinates"]}
+
+
+def _write_lesions(volume: Volume, pictures: SlicePictures, job: "Job", case: Case, path: Path) -> None:
+    facts = {"name": case.name, "path": str(case.path), **volume.facts()}
+    write_whole(path, (json.dumps(facts, indent=1) + "\n").encode())
+    pictures.write(volume, case.name, [job.classifier.card.classes[index] for index, _ in job.target.wanted])
+
+
+def _counted(volume: Volume | None) -> dict[str, Any]:
+    """What a row says of a volume beside the rest."""
+    if volume is None:
+        return {}
+    found = volume.found.lesions
+    return {"lesions": len(found), "lesions_ml": round(sum(lesion.ml for lesion in found), 3)}
 
 
 def _settle(job: "Job", case: Case, scan: Scan, explanation: Explanation) -> tuple[Explanation, Tensor]:
@@ -215,7 +284,7 @@ def telling_slice(job: "Job", explanation: Explanation) -> int:
     return int(job.target.score(explanation.before).argmin())
 
 
-def _row(job: "Job", case: Case, explanation: Explanation, mask: Tensor) -> dict[str, Any]:
+def _row(job: "Job", case: Case, explanation: Explanation, mask_share: float) -> dict[str, Any]:
     """One line of cases.csv; of a volume the probabilities of its telling slice."""
     shown, meta = telling_slice(job, explanation), explanation.meta
     already = torch.tensor(meta["already"])
@@ -233,7 +302,7 @@ def _row(job: "Job", case: Case, explanation: Explanation, mask: Tensor) -> dict
     if "after_scan" in meta:
         row |= _probabilities(job, "scan", torch.tensor(meta["after_scan"][shown]))
         row["found_at_scan"] = bool(job.target.reached(torch.tensor(meta["after_scan"])).all())
-    row["mask_share"] = round(float(mask.float().mean()), 6)
+    row["mask_share"] = round(mask_share, 6)
     row["seconds"] = round(float(meta["seconds"]), 4)
     return row
 

@@ -63,6 +63,19 @@ def test_a_shown_pixel_lies_where_the_library_says(tmp_path):
     assert np.allclose(sorted(scan.spacing), [0.7, 0.9, 2.5])
 
 
+@pytest.mark.parametrize("name", ["a.mhd", "a.nrrd"])
+def test_a_map_lies_where_its_scan_does(tmp_path, name):
+    source = volume(RNG.integers(0, 9, (4, 5, 6)).astype(np.uint8))
+    scan = read_scan(save(tmp_path / name, source))
+    heat = RNG.random(scan.pixels[:, 0].shape).astype(np.float32)
+    written = scan.source.write_map(heat, tmp_path / "heatmap")
+    assert np.array_equal(read_scan(written).pixels[:, 0], heat)
+    after = sitk.ReadImage(str(written))
+    assert np.allclose(after.GetDirection(), TURNED)
+    assert np.allclose(after.GetOrigin(), source.GetOrigin())
+    assert b"Mustermann" not in written.read_bytes()
+
+
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
 @pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
 def test_every_type_of_number_comes_back(tmp_path, name, dtype):

@@ -4,6 +4,7 @@ import importlib.util
 
 import pytest
 import torch
+from torch import nn
 
 from counterscan.errors import MissingExtra
 from counterscan.nets import MONAI, OURS, build
@@ -80,3 +81,30 @@ def test_a_guide_is_seen_and_stays_as_it_was():
     assert all(adapter.weight.grad.abs().sum() > 0 for adapter in net.adapters)
     torch.nn.init.normal_(net.guide.stem.weight)
     assert not torch.allclose(net(images, condition), first)
+
+
+def test_the_change_of_another_fusion_leads_to_it():
+    torch.manual_seed(0)
+    settings = {"channels": 1, "conditions": 1, "widths": [8, 8], "patch": 4}
+    images, condition = torch.rand(2, 1, 16, 16) * 2 - 1, torch.ones(2, 1)
+    plain = build("unet", settings)
+    nn.init.normal_(plain.head.weight)
+    for fusion, expected in (("tanh", lambda o: torch.tanh(images + o)), ("none", torch.tanh)):
+        network = build("unet", {**settings, "fusion": fusion})
+        network.load_state_dict(plain.state_dict())
+        torch.testing.assert_close(images + network(images, condition), expected(plain(images, condition)))
+
+
+def test_skips_can_be_left_out_the_finest_first():
+    torch.manual_seed(0)
+    images, condition = torch.rand(2, 1, 32, 32), torch.ones(2, 1)
+    every = build("unet", {"channels": 1, "conditions": 1, "widths": [8, 8], "patch": 4})
+    nn.init.normal_(every.head.weight)
+    answers = []
+    for skips in (0, 1, 2):
+        network = build("unet", {"channels": 1, "conditions": 1, "widths": [8, 8], "patch": 4, "skips": skips})
+        network.load_state_dict(every.state_dict())
+        answers.append(network(images, condition))
+    assert torch.equal(answers[2], every(images, condition))
+    assert not torch.allclose(answers[0], answers[1])
+    assert not torch.allclose(answers[1], answers[2])

@@ -8,69 +8,26 @@ are no gap (the numbers of the slices run on) are told as a warning, and the vol
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
-from counterscan.data import dicom
+from counterscan.data import dicom, dicom_sorting
 from counterscan.data.derived import save, sop_instance
-from counterscan.data.dicom_frames import ROUNDING, Plane, Stack, frame_count
+from counterscan.data.dicom_frames import ROUNDING, Plane, Stack
+from counterscan.data.dicom_sorting import SAME, Slice
 from counterscan.data.dicom_values import Values
 from counterscan.data.files import format_of_content
+from counterscan.data.lazy import Slices
 from counterscan.data.limits import check_size
 from counterscan.data.scans import Scan
 from counterscan.data.window import Window
 from counterscan.errors import ScanError
-
-GAP = 1.5  # of the usual step: beyond it something is missing, or was never taken
-SAME = ("Rows", "Columns", "PhotometricInterpretation", "Modality", "RescaleType")  # all slices of a volume agree
-WANTED = (
-    *SAME,
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "SeriesDescription",
-    "InstanceNumber",
-    "NumberOfFrames",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Slice:
-    """A file, and what its head says of where it belongs: series, number in it, and place in the patient.
-
-    `single` is False for what holds no image or several frames.
-    """
-
-    path: Path
-    head: Dataset
-    series: str = ""
-    number: int | None = None
-    single: bool = False
-    plane: Plane | None = None
-
-    @classmethod
-    def of(cls, path: Path) -> "Slice":
-        """From a file's head; ScanError for one that is damaged."""
-        try:
-            head = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(WANTED))
-            list(head)  # an element is only decoded when it is looked at
-            told = head.get("InstanceNumber")
-            number = None if told is None else int(told)
-            single = bool(head.get("Rows")) and frame_count(head) == 1
-            return cls(path, head, str(head.get("SeriesInstanceUID") or ""), number, single, Plane.of(head))
-        except Exception as error:  # a damaged head makes pydicom raise nearly anything
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ScanError(f"{path} is a damaged DICOM file ({reason}); copy it again from where it came") from error
 
 
 @dataclass(frozen=True)
@@ -83,6 +40,7 @@ class DicomSeries:
     paths: tuple[Path, ...]
     windows: dict[str, Window] = field(default_factory=dict)
     has_unit: bool = True
+    planes: tuple[Plane, ...] = ()
 
     @property
     def suffix(self) -> str:
@@ -134,8 +92,19 @@ def _join(dataset: Dataset, first: Dataset) -> None:
 
 def read(source: Path | Sequence[Path], kind: str = "series") -> Scan:
     """Read the series in a folder, or that of some files, as one volume; ScanError says why it is none."""
+    return _scan(source, _pixels)
+
+
+def opened(source: Path | Sequence[Path]) -> Scan:
+    """The volume that `read` reads, whose pixels stay in the files (`data/lazy.py`)."""
+    return _scan(source, _waiting)
+
+
+def _scan(source: Path | Sequence[Path], pixels_of: Callable[[Sequence[Path], Any], tuple[Any, str]]) -> Scan:
     where = source if isinstance(source, Path) else source[0].parent
-    slices = slices_in(source)
+    slices, notes = dicom_sorting.proper(slices_in(source), where)
+    for note in notes:
+        warnings.warn(note, stacklevel=5)
     if not slices:
         raise ScanError(f"{where} holds no DICOM images; name an image, or a folder with the slices of one series")
     if len(slices) == 1:
@@ -143,9 +112,9 @@ def read(source: Path | Sequence[Path], kind: str = "series") -> Scan:
     slices, stack = volume_of(slices, where)
     if not stack.even:
         steps = f"{min(stack.steps):g} to {max(stack.steps):g} mm"
-        warnings.warn(f"{where}: slices lie unevenly ({steps}), so the volume has no affine", stacklevel=4)
+        warnings.warn(f"{where}: slices lie unevenly ({steps}), so the volume has no affine", stacklevel=5)
     head, paths = slices[0].head, tuple(one.path for one in slices)
-    pixels, stored = _pixels(paths, head)
+    pixels, stored = pixels_of(paths, head)
     unit, window, windows = dicom.shown(dicom.head_of(paths[len(paths) // 2]), pixels)
     return Scan(
         pixels,
@@ -153,7 +122,7 @@ def read(source: Path | Sequence[Path], kind: str = "series") -> Scan:
         where if isinstance(source, Path) else source[0],
         "dicom",
         stored,
-        DicomSeries(paths, windows),
+        DicomSeries(paths, windows, planes=stack.planes),
         unit=unit,
         modality=str(head.get("Modality") or ""),
         spacing=stack.spacing,
@@ -194,15 +163,10 @@ def grouped(files: Sequence[Path]) -> list[tuple[Path, ...]]:
 
 
 def _split(slices: list[Slice]) -> list[tuple[Path, ...]]:
-    paths = tuple(one.path for one in slices)
-    if len(slices) == 1 or any(one.plane is None for one in slices):
-        return [(path,) for path in paths]
-    try:
-        volume_of(slices, paths[0].parent)
-    except ScanError as error:
-        warnings.warn(f"{error} - until then each of its {len(paths)} files is a case of its own", stacklevel=5)
-        return [(path,) for path in paths]
-    return [paths]
+    groups, notes = dicom_sorting.volumes(slices, volume_of)
+    for note in notes:
+        warnings.warn(note, stacklevel=5)
+    return [tuple(one.path for one in group) for group in groups]
 
 
 def volume_of(slices: list[Slice], where: Path) -> tuple[list[Slice], Stack]:
@@ -265,24 +229,26 @@ def _check_repeats(slices: list[Slice], stack: Stack, where: Path) -> None:
 
 
 def _check_gaps(slices: list[Slice], stack: Stack, where: Path) -> None:
-    """Refuse a step much larger than the others, unless the numbers say that there was never a slice between."""
-    usual = float(np.median(stack.steps))
-    for before, after, step in zip(slices, slices[1:], stack.steps, strict=False):
-        on = before.number is not None and after.number is not None and abs(after.number - before.number) == 1
-        if step > GAP * usual and not on:
-            raise ScanError(
-                f"{where} lacks slices between {before.path.name} and {after.path.name} "
-                f"({step:g} mm apart, others {usual:g} mm); copy the series again, or name its files one by one"
-            )
+    for number in dicom_sorting.gaps(slices, stack):
+        told = dicom_sorting.told_gap(slices, stack, number)
+        raise ScanError(f"{where} {told}; copy the series again, or name its files one by one")
 
 
 def _pixels(paths: Sequence[Path], head: Any) -> tuple[np.ndarray, str]:
     """All slices as float32 `(slices, c, h, w)`, decoded one after the other, and the type they are stored in."""
+    waiting, stored = _waiting(paths, head)
+    return waiting[:], stored
+
+
+def _waiting(paths: Sequence[Path], head: Any) -> tuple[Slices, str]:
+    """All slices, decoded when they are asked for, and the type that the first is stored in."""
     shape = (len(paths), dicom.channels(head), int(head.Rows), int(head.Columns))
     check_size(paths[0].parent, shape)
-    pixels, stored = np.empty(shape, np.float32), ""
-    for number, path in enumerate(paths):
-        dataset = dicom.opened(path)
-        (frame,) = dicom.decoded(dataset, path)
-        pixels[number], stored = Values.of(dataset).physical(frame), str(frame.dtype)
-    return pixels, stored
+    first = next(dicom.decoded(dicom.opened(paths[0]), paths[0]))
+    return Slices(shape, lambda index: _physical(paths[index])), str(first.dtype)
+
+
+def _physical(path: Path) -> np.ndarray:
+    dataset = dicom.opened(path)
+    (frame,) = dicom.decoded(dataset, path)
+    return Values.of(dataset).physical(frame)

@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 from pydicom import Dataset
 
+from counterscan.data.lazy import sample
 from counterscan.data.window import Window, range_window
 from counterscan.errors import ScanError
 
@@ -223,7 +224,8 @@ def estimated_window(head: Any, values: Values, pixels: np.ndarray, unit: str) -
     if (values.low, values.high) == (0, 255) and values.table is None:
         ends = sorted((values.intercept, 255 * values.slope + values.intercept))
         return Window(ends[0], ends[1], unit)
-    some = pixels[:: -(-pixels.size // SAMPLE)]
+    some = sample(pixels)
+    some = some[:: -(-some.size // SAMPLE)]
     padding = _padding(head, values)
     if padding is not None:
         inside = some[(some < padding[0]) | (some > padding[1])]

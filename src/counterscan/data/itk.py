@@ -50,6 +50,11 @@ class ItkFile:
         image, _ = load(self.path, self.kind)
         return self._save(image, View.of(affine_of(image)).stored(mask).astype(np.uint8)[..., None], path)
 
+    def write_map(self, values: np.ndarray, path: Path) -> Path:
+        """Write float32 `values` `(slices, h, w)` in the source's geometry."""
+        image, _ = load(self.path, self.kind)
+        return self._save(image, View.of(affine_of(image)).stored(values).astype(np.float32)[..., None], path)
+
     def _save(self, image: Any, stored: np.ndarray, path: Path) -> Path:
         """Write `(i, j, k, c)` where `image` lies; its texts, which may name the patient, stay behind."""
         sitk = simple_itk()

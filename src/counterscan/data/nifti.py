@@ -12,6 +12,7 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
 from counterscan.data.files import SUFFIXES, with_suffix, write_whole
+from counterscan.data.lazy import sample
 from counterscan.data.limits import check_finite, check_length, check_size
 from counterscan.data.raster import encode
 from counterscan.data.scans import Scan
@@ -86,10 +87,9 @@ class NiftiFile:
         return self._save(volume, _packed(values, volume.header), path, words, scaling)
 
     def write_mask(self, mask: np.ndarray, path: Path) -> Path:
-        volume = load(self.path)
-        values = View.of(volume.affine).stored(mask).astype(np.uint8)
-        volume.header["cal_min"] = volume.header["cal_max"] = 0
-        return self._save(volume, values, path, "mask by counterscan", (1.0, 0.0))
+        from counterscan.data.nifti_slices import write_masks
+
+        return write_masks(self.path, mask, with_suffix(path, self.suffix, SUFFIXES["nifti"]))
 
     def write_map(self, values: np.ndarray, path: Path) -> Path:
         """Write float32 `values` `(slices, h, w)` in the source's geometry."""
@@ -99,18 +99,23 @@ class NiftiFile:
         return self._save(volume, stored, path, "heat map by counterscan", (1.0, 0.0))
 
     def _save(self, volume: Volume, stored: np.ndarray, path: Path, words: str, scaling: tuple[float, float]) -> Path:
-        header = volume.header.copy()  # without extensions, which were never read; these and texts may name the patient
-        for name in {"db_name", "aux_file", "intent_name"} & set(header.keys()):
-            header[name] = b""
-        header["descrip"] = words.encode()
-        header.set_data_dtype(stored.dtype)
-        shape = volume.header.get_data_shape()
-        kind = nibabel.Nifti2Image if isinstance(header, Nifti2Header) else nibabel.Nifti1Image
-        result = kind(stored.reshape(shape, order="F"), volume.affine, _single(header))
-        result.header.set_slope_inter(*scaling)  # set, so that nibabel writes the stored values as they are
-        content = result.to_bytes()
+        image = result_image(volume.header, stored.reshape(volume.header.get_data_shape(), order="F"), words, scaling)
+        content = image.to_bytes()
         path = with_suffix(path, self.suffix, SUFFIXES["nifti"])
         return write_whole(path, gzip.compress(content, 6, mtime=0) if path.suffix == ".gz" else content)
+
+
+def result_image(source: Nifti1Header, stored: np.ndarray, words: str, scaling: tuple[float, float]) -> Any:
+    """The nibabel image of a result in the geometry of its source; `words` say what it is."""
+    header = source.copy()  # without extensions, which were never read; these and texts may name the patient
+    for name in {"db_name", "aux_file", "intent_name"} & set(header.keys()):
+        header[name] = b""
+    header["descrip"] = words.encode()
+    header.set_data_dtype(stored.dtype)
+    kind = nibabel.Nifti2Image if isinstance(header, Nifti2Header) else nibabel.Nifti1Image
+    result = kind(stored, source.get_best_affine(), _single(header))
+    result.header.set_slope_inter(*scaling)  # set, so that nibabel writes the stored values as they are
+    return result
 
 
 def _single(header: Nifti1Header) -> Nifti1Header:
@@ -127,16 +132,21 @@ def read(path: Path, kind: str = "nifti") -> Scan:
     volume = load(path)
     values = volume.physical()
     check_finite(path, values)
-    view = View.of(volume.affine)
-    pixels = np.ascontiguousarray(np.moveaxis(view.shown(values), -1, 1))
-    affine = view.affine(_millimetres(volume.header) @ volume.affine, volume.stored.shape)
-    _compare_forms(path, volume)
+    pixels = np.ascontiguousarray(np.moveaxis(View.of(volume.affine).shown(values), -1, 1))
+    return scan_of(path, kind, volume.header, pixels, str(volume.stored.dtype))
+
+
+def scan_of(path: Path, kind: str, header: Nifti1Header, pixels: np.ndarray, stored: str) -> Scan:
+    """The scan of `pixels` `(slices, c, h, w)` that a header describes."""
+    shape, told = (*header.get_data_shape(), 1, 1)[:3], header.get_best_affine()
+    affine = View.of(told).affine(_millimetres(header) @ told, shape)
+    _compare_forms(path, header)
     return Scan(
         pixels,
-        _window(volume.header, pixels),
+        _window(header, pixels),
         path,
         kind,
-        str(volume.stored.dtype),
+        stored,
         NiftiFile(path, _suffix(path)),
         unit=None,
         spacing=steps(affine),
@@ -146,12 +156,23 @@ def read(path: Path, kind: str = "nifti") -> Scan:
 
 def load(path: Path) -> Volume:
     """The header and the stored values; ScanError for what is neither one slice nor one volume of plain numbers."""
-    with _opened(path) as file:
+    header, colours = described(path)
+    return volume_of(header, colours, _values(path, header), header.get_data_shape())
+
+
+def described(path: Path) -> tuple[Nifti1Header, int]:
+    """The header, and the number of colours in a value; ScanError as `load`, before any value is read."""
+    with opened(path) as file:
         header = _header(file.read(Nifti2Header.sizeof_hdr))
-    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    dtype = header.get_data_dtype()
     colours = len(dtype.names or ()) if header["datatype"] in (128, 2304) else 1
-    _check(path, shape, dtype, colours)
-    stored = np.frombuffer(_values(path, header, shape, dtype), np.uint8 if colours > 1 else dtype)
+    _check(path, header.get_data_shape(), dtype, colours)
+    return header, colours
+
+
+def volume_of(header: Nifti1Header, colours: int, content: bytes | bytearray, shape: tuple[int, ...]) -> Volume:
+    """The stored values `content` of a `shape` (that of the header, or fewer slices), and what they mean."""
+    stored = np.frombuffer(content, np.uint8 if colours > 1 else header.get_data_dtype())
     slope, inter = (1.0, 0.0) if colours > 1 else header.get_slope_inter()
     space = (*shape, 1, 1, 1)[:3]
     stored = np.moveaxis(stored.reshape((colours, *space), order="F"), 0, -1)
@@ -176,20 +197,13 @@ def _check(path: Path, shape: tuple[int, ...], dtype: np.dtype, colours: int) ->
         )
 
 
-def _values(path: Path, header: Nifti1Header, shape: tuple[int, ...], dtype: np.dtype) -> bytearray:
+def _values(path: Path, header: Nifti1Header) -> bytearray:
     """The bytes of the values, and no more than these, however much follows or unpacks."""
-    single = header["magic"].item()[:3] in SINGLE
-    place, offset = (path, header.get_data_offset()) if single else (_beside(path), int(header["vox_offset"]))
-    wanted = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if offset > FURTHEST:
-        raise ScanError(f"{path} is damaged: its values begin {offset:,} bytes after its start; copy it again")
-    packed, size = _packed_file(place), place.stat().st_size
-    check_length(path, max(offset, 0), size, packed=packed)
-    check_length(path, wanted, size if packed else size - max(offset, 0), packed=packed)
+    place, offset, wanted = located(path, header)
     content = bytearray(wanted)
     view, filled = memoryview(content), 0
-    with _opened(place) as file:
-        file.seek(max(offset, 0))
+    with opened(place) as file:
+        file.seek(offset)
         while filled < wanted and (read := file.read(min(CHUNK, wanted - filled))):
             view[filled : filled + len(read)] = read
             filled += len(read)
@@ -199,12 +213,26 @@ def _values(path: Path, header: Nifti1Header, shape: tuple[int, ...], dtype: np.
     return content
 
 
+def located(path: Path, header: Nifti1Header) -> tuple[Path, int, int]:
+    """The file that holds the values, where they start in it (unpacked), and how many bytes they are."""
+    single = header["magic"].item()[:3] in SINGLE
+    place, offset = (path, header.get_data_offset()) if single else (_beside(path), int(header["vox_offset"]))
+    wanted = int(np.prod(header.get_data_shape(), dtype=np.int64)) * header.get_data_dtype().itemsize
+    if offset > FURTHEST:
+        raise ScanError(f"{path} is damaged: its values begin {offset:,} bytes after its start; copy it again")
+    packed, size = _packed_file(place), place.stat().st_size
+    check_length(path, max(offset, 0), size, packed=packed)
+    check_length(path, wanted, size if packed else size - max(offset, 0), packed=packed)
+    return place, max(offset, 0), wanted
+
+
 def _packed_file(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
 
 
-def _opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
+    """A file for reading, unpacked."""
     return cast(BinaryIO, gzip.open(path) if _packed_file(path) else path.open("rb"))
 
 
@@ -234,9 +262,9 @@ def _millimetres(header: Nifti1Header) -> np.ndarray:
     return np.diag([factor, factor, factor, 1.0])
 
 
-def _compare_forms(path: Path, volume: Volume) -> None:
+def _compare_forms(path: Path, header: Nifti1Header) -> None:
     """Warn where the two places that say how the patient lay contradict each other by more than a voxel."""
-    header, shape = volume.header, volume.stored.shape
+    shape = (*header.get_data_shape(), 1, 1)[:3]
     if not (header["sform_code"] > 0 and header["qform_code"] > 0):
         return
     corners = np.array([[i, j, k, 1] for i in (0, shape[0] - 1) for j in (0, shape[1] - 1) for k in (0, shape[2] - 1)])
@@ -249,4 +277,4 @@ def _window(header: Nifti1Header, pixels: np.ndarray) -> Window:
     low, high = float(header["cal_min"]), float(header["cal_max"])
     if np.isfinite([low, high]).all() and low < high:
         return Window(low, high)
-    return Window(0, 255) if pixels.shape[1] > 1 else range_window(pixels)
+    return Window(0, 255) if pixels.shape[1] > 1 else range_window(sample(pixels))

@@ -1,7 +1,7 @@
 """Masks, heat maps and reports in the format of a scan; for DICOM as the objects that its viewers and archives know."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -10,12 +10,14 @@ import numpy as np
 import pydicom
 from pydicom import Dataset
 
+from counterscan.data import nifti_slices
 from counterscan.data.capture import heatmap_capture, mask_capture
 from counterscan.data.derived import save
+from counterscan.data.files import SUFFIXES, with_suffix
 from counterscan.data.maker import Maker
 from counterscan.data.measurements import Numbers, report
 from counterscan.data.parametric import parametric_map
-from counterscan.data.scans import Scan
+from counterscan.data.scans import Scan, one_line
 from counterscan.data.segmentation import REFUSALS, segmentation
 
 Build = Callable[[Sequence[Dataset], np.ndarray, Maker], Dataset]
@@ -48,6 +50,21 @@ def write_mask(scan: Scan, mask: np.ndarray, path: Path, maker: Maker) -> Path:
     if not isinstance(scan.source, DicomSource):
         return scan.write_mask(mask, path)
     return save_mask(scan.source.datasets(), scan.source.as_stored(np.asarray(mask, bool)), path, maker)
+
+
+def write_masks(scan: Scan, masks: Iterable[np.ndarray], path: Path, maker: Maker) -> Path:
+    """`write_mask` for the boolean masks `(h, w)` of a scan's slices as they come.
+
+    They go straight into a NIfTI file; a DICOM SEG is made of all of them, a bit a pixel when it is written.
+    """
+    if scan.format == "nifti":
+        with one_line(scan.path, scan.format):
+            return nifti_slices.write_masks(scan.path, masks, with_suffix(path, scan.mask_suffix, SUFFIXES["nifti"]))
+    slices, _, height, width = scan.pixels.shape
+    mask = np.empty((slices, height, width), bool)
+    for index, one in enumerate(masks):
+        mask[index] = one
+    return write_mask(scan, mask, path, maker)
 
 
 def write_heatmap(scan: Scan, values: np.ndarray, path: Path, maker: Maker) -> Path | None:

@@ -135,7 +135,7 @@ class Scan:
             raise ScanError(f"{self.path} has pixels {self.pixels.shape}, not {array.shape}; resize them first")
         if not np.isfinite(array).all():
             raise ScanError(f"a result for {self.path} holds NaN or infinite values; it was not written")
-        with _one_line(self.path, self.format):
+        with one_line(self.path, self.format):
             return self.source.write(array, Path(path))
 
     def write_change(self, change: Any, path: str | Path, window: Window | None = None) -> Path:
@@ -148,7 +148,7 @@ class Scan:
         slices, _, height, width = self.pixels.shape
         if array.shape != (slices, height, width):
             raise ScanError(f"a mask for {self.path} is {(slices, height, width)}, not {array.shape}; resize it first")
-        with _one_line(self.path, self.format):
+        with one_line(self.path, self.format):
             return self.source.write_mask(array, Path(path))
 
     def declared(self, window: Window | None, slope: float = 1.0, intercept: float = 0.0) -> Self:
@@ -178,12 +178,12 @@ def read_scan(path: str | Path | Sequence[Path]) -> Scan:
 
 def _read(source: Path | Sequence[Path], path: Path, kind: str) -> Scan:
     reader = importlib.import_module(f"counterscan.data.{READERS[kind]}")
-    with _one_line(path, kind):
+    with one_line(path, kind):
         return reader.read(source, kind)
 
 
 @contextmanager
-def _one_line(path: Path, kind: str) -> Iterator[None]:
+def one_line(path: Path, kind: str) -> Iterator[None]:
     """What format libraries raise over damaged files is nearly anything; a user is told in one line."""
     try:
         yield

@@ -39,7 +39,7 @@ def segmentation(datasets: Sequence[Dataset], mask: np.ndarray, maker: Maker) ->
 
     result = highdicom.seg.Segmentation(
         source_images=[referable(dataset) for dataset in datasets],
-        pixel_array=mask.astype(np.uint8),
+        pixel_array=np.ascontiguousarray(mask, bool).view(np.uint8),  # no copy: a series has hundreds of slices
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_evidence(datasets, maker)],
         omit_empty_frames=False,

@@ -85,7 +85,14 @@ class MaskRule:
 
 
 def mask_of(explanation: Explanation) -> Tensor:
-    """The mask `(b, 1, *spatial)` that a user gets: the rule's, and none where the answer was as asked before."""
+    """The mask `(b, 1, *spatial)` that a user gets: the rule's, and none where the answer was as asked before.
+
+    The slices of a volume, which `meta["volume"]` describes, have the mask that the volume has.
+    """
+    if len(explanation.meta.get("volume", {}).get("places", ())) == len(explanation):
+        from counterscan.metrics.lesions import volume_mask
+
+        return volume_mask(explanation)
     attempted = ~explanation.target.reached(explanation.before)
     mask = MaskRule.of(explanation)(explanation.heatmap)
     return mask & attempted.to(mask.device).view(-1, *[1] * (mask.ndim - 1))

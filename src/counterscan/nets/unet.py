@@ -17,6 +17,8 @@ class UNet(nn.Module):
     `patch` pixels an edge become channels first, so the widest layers run at `h / patch`; `h` and `w` must be
     divisible by `patch * 2 ** (len(widths) - 1)`. With `guide`, the settings of a residual classifier, the network
     holds such a classifier, frozen, and sees its stages beside its own: what took that long to learn is there at once.
+    What comes out, o, is a change to add to the image; with `fusion` "tanh" or "none" it is the change that leads to
+    tanh(image + o) or tanh(o). Of the skips between equal levels the `skips` coarsest are there (None: all).
     """
 
     def __init__(
@@ -28,9 +30,12 @@ class UNet(nn.Module):
         patch: int = 4,
         depth: int = 1,
         guide: Mapping[str, Any] | None = None,
+        fusion: str = "clamp",
+        skips: int | None = None,
     ):
         super().__init__()
-        self.patch = patch
+        self.patch, self.fusion = patch, fusion
+        self.skips = len(widths) if skips is None else skips
         self.guide = freeze(ResNet(**guide)) if guide else None
         self.stem = conv(channels * patch**2, widths[0])
         self.down = nn.ModuleList()
@@ -57,8 +62,14 @@ class UNet(nn.Module):
         x = _through(self.middle, x, condition)
         for index, stage in enumerate(self.up):
             x = F.interpolate(x, scale_factor=2, mode="nearest") if index else x
-            x = _through(stage, torch.cat([x, skips.pop()], 1), condition)
-        return F.pixel_shuffle(self.head(F.silu(x)), self.patch)
+            skip = skips.pop()
+            x = _through(stage, torch.cat([x, skip if index < self.skips else torch.zeros_like(skip)], 1), condition)
+        return self._fused(images, F.pixel_shuffle(self.head(F.silu(x)), self.patch))
+
+    def _fused(self, images: Tensor, o: Tensor) -> Tensor:
+        if self.fusion == "clamp":
+            return o
+        return torch.tanh(images + o if self.fusion == "tanh" else o.float()) - images
 
     def train(self, mode: bool = True) -> "UNet":
         """Set the mode of all but the guide, which stays as it was trained."""

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from counterscan.classifiers.wrappers import Fitted
 from counterscan.core import Card, Classifier, Explanation, Target
-from counterscan.data.batches import Images, open_images
+from counterscan.data.batches import Images
 from counterscan.data.files import write_whole
-from counterscan.engine import Job, join
+from counterscan.engine import Job
 from counterscan.errors import CounterscanError
 from counterscan.metrics.faithfulness import area, curve
 from counterscan.metrics.intervals import Estimate, bootstrap, paired
@@ -26,6 +26,8 @@ from counterscan.progress import progress
 from counterscan.sanity.checks import ENOUGH, FAILS, PASSES, Check, decide
 from counterscan.sanity.randomisation import Randomisation, Stage, compare, random_weights, shuffled_labels
 from counterscan.sanity.shortcuts import Views, ask, border_check, evidence_check, probe_check
+from counterscan.sanity.slices import images_of, told_of
+from counterscan.volumes.stream import joined
 
 MOST = 1000  # images that the classifier is asked; of more, every so manieth
 DRAWS = 4  # noisy copies of each image
@@ -60,11 +62,12 @@ class Examination:
             for place, stage in enumerate(getattr(self.weights, kind), 1):
                 found[f"correlation_{kind}_{place}"] = stage.figures["correlation"]
         metrics = {name: figure.to_dict() for name, figure in found.items()}
-        return {**self.facts, "metrics": metrics, "checks": [check.to_dict() for check in self.checks]}
+        facts = {name: fact for name, fact in self.facts.items() if name != "slices_told"}
+        return {**facts, "metrics": metrics, "checks": [check.to_dict() for check in self.checks]}
 
     def __str__(self) -> str:
         width = max(len(check.verdict) for check in self.checks)
-        lines = []
+        lines = [self.facts["slices_told"]] if self.facts.get("slices_told") else []
         for check in self.checks:
             lines.append(f"{check.verdict:<{width}}  {check.question}")
             lines += [f"{'':<{width}}  {line}" for line in (check.number, check.words) if line]
@@ -74,23 +77,26 @@ class Examination:
 def examine(job: Job, *, shuffled: Classifier | None = None, n: int = 24, command: str = "") -> Examination:
     """Make all checks on what `job` would explain, and write sanity.json, pictures and index.html into its folder.
 
-    The classifier is asked all images of the manifest (`MOST` of them at most), and `n` that miss the target are
-    explained, about a dozen times over. `shuffled` is a classifier trained on shuffled labels. Raises CounterscanError
-    where fewer than `ENOUGH` images miss the target, or where the folder holds something else.
+    The classifier is asked all images of the manifest (`MOST` of them at most; of a volume the slice that is furthest
+    from the target), and `n` that miss the target are explained, about a dozen times over. `shuffled` is a classifier
+    trained on shuffled labels. Raises CounterscanError where fewer than `ENOUGH` images miss the target, or where the
+    folder holds something else.
     """
     from counterscan.sanity.page import write_page
 
     _refuse_foreign(job.out)
     every = -(-len(job.manifest) // MOST)
     manifest = replace(job.manifest, cases=job.manifest.cases[::every])
-    with progress("read", len(manifest)) as done:
-        images = open_images(manifest, job.shape, job.window or job.wanted, progress=done)
-        done(len(images))  # also where all were read before
     classifier = _fitted(job.classifier, job.shape)
+    with progress("read", len(manifest)) as done:
+        images, shown = images_of(manifest, classifier, job.target, job.window or job.wanted, done)
+        done(len(images))  # also where all were read before
     with progress("ask", len(images)) as done:
         views = ask(classifier, images, job.target, done)
-    examination = _explained(job, classifier, shuffled, images, views, _chosen(views, n, job))
-    examination.facts["command"] = command
+    cases = _chosen(views, n, job)
+    examination = _explained(job, classifier, shuffled, images, views, cases)
+    explained = tuple(manifest.cases[index].name for index in cases)
+    examination.facts.update(command=command, slices=shown, slices_told=told_of(shown, explained))
     write_page(examination, job.out)
     write_whole(job.out / "sanity.json", (json.dumps(examination.to_dict(), indent=1) + "\n").encode())
     return examination
@@ -103,7 +109,7 @@ def _explained(
 
     def explain(asked: Classifier, target: Target = job.target) -> Explanation:
         chunks = pixels.split(job.batch)
-        return join([job.explainer(asked, chunk, target, seed=job.seed) for chunk in chunks])
+        return joined([job.explainer(asked, chunk, target, seed=job.seed) for chunk in chunks])
 
     total = (9 + bool(shuffled)) * len(cases)
     with progress("explain", total) as done:

@@ -36,6 +36,11 @@ def test_half_of_a_series_carries_disease_and_half_the_confounder():
         assert 0.38 < np.mean([label[name] for label in labels]) < 0.62
 
 
+def test_a_kind_may_carry_disease_more_often():
+    labels = [phantom.labels for phantom in stream("gaussian", 160, size=64)]
+    assert 0.53 < np.mean([label["anomaly"] for label in labels]) < 0.75
+
+
 def test_where_one_class_excludes_the_others_half_of_a_series_is_normal():
     labels = [phantom.labels for phantom in stream("oct", 160, size=64)]
     assert all(sum(label.values()) == 1 for label in labels)

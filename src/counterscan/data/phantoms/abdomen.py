@@ -5,7 +5,7 @@ import numpy as np
 from counterscan.data.phantoms import abdomen_anatomy as anatomy
 from counterscan.data.phantoms import abdomen_lesions as lesions
 from counterscan.data.phantoms.abdomen_canvas import Box, Canvas
-from counterscan.data.phantoms.abdomen_patient import Patient, patient
+from counterscan.data.phantoms.abdomen_patient import Kidney, Patient, patient
 from counterscan.data.phantoms.base import Phantom
 from counterscan.data.phantoms.fields import Array, blur, noise
 
@@ -25,6 +25,24 @@ APPEARANCE = {
 
 def draw(rng: np.random.Generator, size: int, findings: tuple[str, ...]) -> Phantom:
     """Draw a slice `(size, size)` in HU; the patient is the same whatever the `findings` of the same `rng` are."""
+    return _drawn(rng, size, findings)[0]
+
+
+def draw_with_kidneys(
+    rng: np.random.Generator, size: int, findings: tuple[str, ...]
+) -> tuple[Phantom, tuple[Array, Array]]:
+    """The same slice, and what lies within the contour of each kidney: `(size, size)` bool, the patient's right first.
+
+    The sinus and cysts within the contour are part of it, tumours that grow beyond it are not.
+    """
+    phantom, canvas, kidneys = _drawn(rng, size, findings)
+    right, left = (_within(canvas, kidney) for kidney in kidneys)
+    return phantom, (right, left)
+
+
+def _drawn(
+    rng: np.random.Generator, size: int, findings: tuple[str, ...]
+) -> tuple[Phantom, Canvas, tuple[Kidney, Kidney]]:
     for_anatomy, for_scanner, for_cysts, for_tumour = rng.spawn(4)
     body = patient(for_anatomy)
     canvas = Canvas(for_anatomy, size, fov=2 * body.girth / float(for_anatomy.uniform(0.82, 0.95)))
@@ -34,7 +52,7 @@ def draw(rng: np.random.Generator, size: int, findings: tuple[str, ...]) -> Phan
         cyst, cyst_side = lesions.cysts(for_cysts, canvas, kidneys)
     tumour = lesions.tumour(for_tumour, canvas, body, kidneys, cyst) if "tumour" in findings else None
     image, twin = _scan(for_scanner, canvas, tumour)
-    return Phantom(
+    phantom = Phantom(
         image=image,
         twin=twin,
         masks=_masks(tumour, cyst, findings),
@@ -43,6 +61,14 @@ def draw(rng: np.random.Generator, size: int, findings: tuple[str, ...]) -> Phan
         report=_report(tumour, cyst_side),
         disease=("tumour",),
     )
+    return phantom, canvas, kidneys
+
+
+def _within(canvas: Canvas, kidney: Kidney) -> Array:
+    """Where the contour that `abdomen_anatomy` paints encloses the kidney, `(size, size)` bool."""
+    along, across = kidney.local(canvas.y, canvas.x)
+    beyond = (np.hypot(along / kidney.radii[0], across / kidney.radii[1]) - 1) * kidney.radii[1]
+    return beyond + 0.8 * canvas.edge < 0
 
 
 def _scan(rng: np.random.Generator, canvas: Canvas, tumour: lesions.Tumour | None) -> tuple[Array, Array]:

@@ -54,9 +54,17 @@ def cysts(rng: np.random.Generator, canvas: Canvas, kidneys: tuple[Kidney, Kidne
 
 
 def tumour(
-    rng: np.random.Generator, canvas: Canvas, body: Patient, kidneys: tuple[Kidney, Kidney], cyst: Array
+    rng: np.random.Generator,
+    canvas: Canvas,
+    body: Patient,
+    kidneys: tuple[Kidney, Kidney],
+    cyst: Array,
+    share: float = 1.0,
 ) -> Tumour:
-    """Grow a tumour in the healthy `canvas` (which stays as it is), beside the cysts that cover `cyst`."""
+    """Grow a tumour in the healthy `canvas` (which stays as it is), beside the cysts that cover `cyst`.
+
+    With the same `rng`, a `share` below 1 is a section of the same tumour whose radius is that part of the largest.
+    """
     kidney, other = rng.permutation(np.array(kidneys, object))
     if _taken(canvas, kidney, cyst) > max(0.1, _taken(canvas, other, cyst)):
         kidney = other  # cysts leave too little of the first
@@ -68,7 +76,7 @@ def tumour(
     centre = _centre(rng, canvas, kidney, size / 2, growth, cyst)
     box = canvas.box(centre, size)
     dy, dx = canvas.y[box] - np.float32(centre[0]), canvas.x[box] - np.float32(centre[1])
-    far, limit = np.hypot(dy, dx), _outline(rng, dy, dx, size / 2, kind)
+    far, limit = np.hypot(dy, dx), share * _outline(rng, dy, dx, size / 2, kind)
     free = (1 - canvas.hard[box]) * (1 - cyst[box])
     cover = soft(far - limit, 1.3 * canvas.px) * free
     pushed = _push_aside(canvas, box, (dy, dx), far, limit, free)

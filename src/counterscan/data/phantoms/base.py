@@ -10,7 +10,8 @@ import numpy as np
 
 from counterscan.errors import CounterscanError, did_you_mean
 
-KINDS = ("chest", "abdomen", "fundus", "oct")  # new ones at the end: the place in this list is part of every seed
+# new ones at the end: the place in this list is part of every seed
+KINDS = ("chest", "abdomen", "fundus", "oct", "gaussian")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Phantom:
 def module(kind: str):
     """The module that draws `kind`: it has `CLASSES`, `CONFOUNDERS`, `WINDOW`, `COLOUR`, `MODALITY` and `draw`.
 
-    Where it has `NORMAL`, each phantom shows one of the classes, and that one means healthy.
+    Where it has `NORMAL`, each phantom shows one of the classes, and that one means healthy. Where it has `DISEASED`,
+    that share of a series carries disease, not half of it.
     """
     if kind not in KINDS:
         raise CounterscanError(f"no phantom is called {kind!r}{did_you_mean(kind, KINDS)}")
@@ -69,11 +71,12 @@ def draw(kind: str, index: int, *, seed: int = 0, size: int = 128, findings: Seq
 
 
 def _present(rng: np.random.Generator, drawer, findings: Sequence[str] | None) -> tuple[str, ...]:
-    """Choose what the next phantom shows: disease in half of all, confounders in half of all, independently."""
+    """Choose what the next phantom shows: disease in half of most kinds, confounders in half of all, independently."""
     benign = (*drawer.CONFOUNDERS, normal_of(drawer))
     disease = [name for name in findings or drawer.CLASSES if name not in benign]
     several = 1 if findings or normal_of(drawer) else int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))
-    chosen = list(rng.permutation(disease)[:several]) if disease and rng.random() < 0.5 else []
+    diseased = getattr(drawer, "DISEASED", 0.5)
+    chosen = list(rng.permutation(disease)[:several]) if disease and rng.random() < diseased else []
     chosen += [name for name in drawer.CONFOUNDERS if rng.random() < 0.5]
     return tuple(str(name) for name in chosen)
 

@@ -1,0 +1,1 @@
+"""Volumes of a job: streamed through the explainer, joined across slices, shown slice by slice."""
