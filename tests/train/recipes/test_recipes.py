@@ -16,10 +16,11 @@ from counterscan.jobs import prepare
 from counterscan.metrics.masks import MaskRule
 from counterscan.registry import RECIPES
 from counterscan.train.editing import editor_card, editor_networks, open_parts
-from counterscan.train.recipes.progressive import ProgressiveTask, divergence
+from counterscan.train.recipes.progressive import ProgressiveTask
 from counterscan.train.recipes.student import absent, taught
 from counterscan.train.sampler import Sampler
 from counterscan.train.selection import Selection
+from counterscan.train.terms import divergence
 from counterscan.weights.store import load_card, load_weights
 
 

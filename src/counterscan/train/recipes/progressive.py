@@ -37,6 +37,7 @@ from counterscan.train.editing import (
 from counterscan.train.loop import fit
 from counterscan.train.sampler import Sampler
 from counterscan.train.selection import Selection
+from counterscan.train.terms import divergence
 from counterscan.weights.store import save_weights
 
 VALIDATIONS = 10  # while training
@@ -211,9 +212,3 @@ class ProgressiveTask:
         film = [frames for _, frames, _ in self._film(network, SHOWN, FRAMES)]
         rows = torch.stack(film, 1)
         contact_sheet([[grey(frame) for frame in row] for row in rows]).save(path)
-
-
-def divergence(p: Tensor, log_odds: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of the answers `log_odds` from the probabilities `p`, both `(b, k)`."""
-    own = torch.log(p) * p + torch.log1p(-p) * (1 - p)
-    return own + nn.functional.binary_cross_entropy_with_logits(log_odds, p, reduction="none")
