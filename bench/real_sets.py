@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-COLUMNS = ("path", "label", "patient_id", "fold", "mask_path", "source_set", "matched")
+COLUMNS = ("path", "label", "patient_id", "fold", "mask_path", "source_set", "matched", "spacing_mm")
 CT = """modality = "CT of the limbs"
 window = [-160.0, 240.0, "HU"]
 slope = 1.0
@@ -44,7 +44,7 @@ def main(out: Path) -> None:
     write(out / "cxr", CXR, [row for name in ("cxr_nih", "cxr_kermany") for row in rows(real / name)])
     masked = [{**row, "label": "pneumonia"} for row in rows(real / "cxr_lesion_masks")]
     write(out / "cxr_masks", CXR + 'classes = ["normal", "pneumonia"]\n', masked)
-    write(out / "ct", CT, rows(real / "ct_sarcoma"))
+    write(out / "ct", CT, [{**row, "spacing_mm": "0.977,0.977"} for row in rows(real / "ct_sarcoma")])
     write(out / "kits", KITS, rows(real / "ct_kidney_kits19"))
     kits(out / "kits")
 

@@ -55,8 +55,17 @@ def page() -> str:
         rows = [one for one in rows if one]
         if rows:
             parts.append(f"## {title}\n\n{table(rows)}\n{paired(name)}")
+    parts += [suite(path) for path in sorted(RESULTS.glob("segmentation-*.json"))]
     notes = Path(__file__).with_name("results-notes.md")
     return "\n".join([*parts, notes.read_text() if notes.exists() else ""]).rstrip() + "\n"
+
+
+def suite(path: Path) -> str:
+    """The table of `counterscan bench segmentation --json results/segmentation-NAME.json`."""
+    from counterscan.bench.table import markdown, read_table
+
+    table = read_table(path)
+    return f"## Segmentation: {table.facts['data']}, target `{table.facts['target']}`\n\n{markdown(table)}"
 
 
 def row(name: str, method: str, rule: str) -> list[str] | None:

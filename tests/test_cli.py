@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from counterscan import cli, engine
+from counterscan.data.manifest import read_manifest
+from counterscan.errors import CounterscanError
 
 MODEL = """
 import numpy as np
@@ -140,6 +143,34 @@ def test_inputs_that_are_not_there_are_a_users_error(place, inputs):
     assert answer.stderr.startswith("error: ")
     assert len(answer.stderr.splitlines()) == 1
     assert not (place / "answer").exists()
+
+
+LEAKING = "path,effusion,split,patient_id\n0.png,0,train,p\n1.png,1,test,p\n"
+
+
+def test_a_warning_is_one_plain_line_told_once(place, monkeypatch):
+    (place / "in" / "labels.csv").write_text(LEAKING)
+    answer = counterscan("data", "check", "in")
+    lines = [line for line in answer.stderr.splitlines() if "patient p" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("counterscan: in/labels.csv: patient p is in splits")
+    assert "UserWarning" not in answer.stderr
+
+    def warns(job):
+        for number in range(4):
+            warnings.warn(f"one\n  {number % 2}", stacklevel=1 + number // 2)
+        raise CounterscanError("the end")
+
+    monkeypatch.setattr(engine, "run", warns)
+    answer = counterscan("explain", "in/0.png", *WORDS, "--out", "answer")
+    assert answer.stderr.splitlines() == ["counterscan: one 0", "counterscan: one 1", "error: the end"]
+
+
+def test_a_library_user_keeps_pythons_own_warnings(place):
+    (place / "in" / "labels.csv").write_text(LEAKING)
+    counterscan("data", "check", "in")
+    with pytest.warns(UserWarning, match="patient p is in splits"):
+        read_manifest(place / "in")
 
 
 def test_wrong_usage_leaves_with_2(place):

@@ -10,6 +10,7 @@ from counterscan.data.phantoms.base import module, normal_of, stream
 from counterscan.data.window import Window
 from counterscan.explainers.build import build_explainer
 from counterscan.metrics.discrimination import auc
+from counterscan.priors.editor import load_editor
 from counterscan.registry import SHIPPED, shipped_weights
 from counterscan.weights.store import WEIGHTS, load_weights
 
@@ -70,3 +71,15 @@ def test_an_editor_flips_the_classifier_and_comes_nearer_to_the_twin(name):
     before, after = ((x - twins).abs().mean((1, 2, 3))[sick] for x in (images, answer.counterfactual))
     assert (after < before).float().mean() > 0.5
     assert after.sum() < before.sum()
+
+
+@pytest.mark.parametrize("name", [name for name in shipped_weights() if name.endswith("/progressive")])
+def test_the_answer_follows_the_probability_asked_for(name):
+    kind = name.partition("/")[0]
+    images, classifier, editor = (
+        phantoms(kind, seed=903)[0][:24],
+        load_classifier(f"{kind}/classifier"),
+        load_editor(name),
+    )
+    answers = [classifier(editor(images, Target(((0, p),))))[:, 0].sigmoid().mean() for p in (0.0, 0.5, 1.0)]
+    assert answers[0] < 0.25 < answers[1] < 0.75 < answers[2]

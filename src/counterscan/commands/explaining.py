@@ -1,0 +1,130 @@
+"""The commands that explain images, and what they share: the words become a job, its outcome is told."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from counterscan.commands.words import SHOWN, SOME_FAILED, typed
+from counterscan.options import (
+    Batch,
+    CardPath,
+    ClassifierName,
+    Dataset,
+    DryRun,
+    Folds,
+    Inputs,
+    Judge,
+    Method,
+    Out,
+    Prior,
+    Rule,
+    Seed,
+    Settings,
+    Split,
+    TargetText,
+    Threshold,
+    Where,
+    WindowText,
+)
+
+if TYPE_CHECKING:
+    from counterscan.engine import Job, Outcome
+
+
+def explain(
+    inputs: Inputs,
+    classifier: ClassifierName,
+    target: TargetText,
+    method: Method,
+    out: Out,
+    prior: Prior = "",
+    settings: Settings = [],  # noqa: B006
+    window: WindowText = "",
+    folds: Folds = [],  # noqa: B006
+    split: Split = "",
+    where: Where = "",
+    dataset: Dataset = None,
+    card: CardPath = None,
+    judge: Judge = "",
+    threshold: Threshold = None,
+    rule: Rule = None,
+    seed: Seed = 0,
+    batch: Batch = 8,
+    dry_run: DryRun = False,
+) -> None:
+    """Write counterfactuals, maps, masks and a page.
+
+    Each image gets a folder under OUT/cases; an image that fails is listed and stops nothing else.
+    """
+    job = prepared(locals())
+    _run(job, dry_run)
+
+
+def segment(
+    inputs: Inputs,
+    classifier: ClassifierName,
+    target: TargetText,
+    method: Method,
+    out: Out,
+    prior: Prior = "",
+    settings: Settings = [],  # noqa: B006
+    window: WindowText = "",
+    folds: Folds = [],  # noqa: B006
+    split: Split = "",
+    where: Where = "",
+    dataset: Dataset = None,
+    card: CardPath = None,
+    threshold: Threshold = None,
+    rule: Rule = None,
+    seed: Seed = 0,
+    batch: Batch = 8,
+    dry_run: DryRun = False,
+) -> None:
+    """Write masks in the format of the input.
+
+    They lie under OUT/masks as the input folder is laid out.
+    """
+    job = prepared(locals() | {"masks_only": True})
+    _run(job, dry_run)
+
+
+def prepared(words: dict[str, Any]) -> "Job":
+    from counterscan.jobs import prepare
+
+    del words["dry_run"]
+    return prepare(words.pop("inputs"), names={"command": typed()}, **words)
+
+
+def _run(job: "Job", dry_run: bool) -> None:
+    """Run a job, or print it; say what came out, and leave with 3 if some images failed."""
+    import json
+
+    if dry_run:
+        typer.echo(json.dumps(job.describe(), indent=1))
+        return
+    from counterscan.engine import run
+
+    outcome = run(job)
+    typer.echo(_summary(job, outcome))
+    if outcome.failed:
+        _list(f"{len(outcome.failed)} failed (all in {job.out / 'failed.csv'}):", [e for _, _, e in outcome.failed])
+        raise typer.Exit(SOME_FAILED)
+
+
+def _summary(job: "Job", outcome: "Outcome") -> str:
+    asked = len(outcome.rows) - len(outcome.already)
+    where = job.out / ("masks" if job.masks_only else "index.html")
+    lines = [f"{len(outcome.rows)} image{'s' * (len(outcome.rows) != 1)} done: {where}"]
+    if asked and outcome.rows[0]["found"] != "":
+        lines.append(f"{outcome.found} of {asked} reached {job.target.describe(job.classifier.card)}")
+    if outcome.already:
+        names = ", ".join(outcome.already[:SHOWN]) + (", ..." if len(outcome.already) > SHOWN else "")
+        verb = "was there already and keeps its" if len(outcome.already) == 1 else "were there already and keep their"
+        lines.append(f"{len(outcome.already)} {verb} picture: {names}")
+    return "\n".join(lines)
+
+
+def _list(title: str, lines: list[str]) -> None:
+    typer.echo(title, err=True)
+    for line in lines[:SHOWN]:
+        typer.echo(f"  {line}", err=True)

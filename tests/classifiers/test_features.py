@@ -1,0 +1,44 @@
+import pytest
+import torch
+from torch import nn
+
+from counterscan.classifiers.features import feature_layer, features
+from counterscan.classifiers.torch import TorchClassifier
+from counterscan.classifiers.wrappers import BlackBox, Fitted
+from counterscan.core import Card
+from counterscan.errors import ClassifierError, NeedsGradients
+from counterscan.nets import build
+
+
+def classifier(module, side=32):
+    return TorchClassifier(module, Card(name="toy", shape=(1, side, side), classes=("a",)))
+
+
+@pytest.mark.parametrize(("network", "width"), [("resnet", 320), ("vgg", 160)])
+def test_of_our_networks_it_is_what_the_last_layer_is_fed(network, width):
+    toy = classifier(build(network, {"outputs": 1}).eval())
+    images = torch.rand(3, 1, 32, 32) * 2 - 1
+    found = features(toy, images)
+    assert feature_layer(toy) == "head"
+    assert found.shape == (3, width)
+    torch.testing.assert_close(toy.module.head(found), toy(images), rtol=1e-4, atol=1e-5)
+    assert not toy.module.head._forward_pre_hooks
+
+
+def test_a_layer_by_name_and_a_network_without_a_linear_layer():
+    toy = classifier(
+        nn.Sequential(nn.Conv2d(1, 5, 3), nn.ReLU(), nn.Conv2d(5, 1, 1), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    )
+    images = torch.rand(2, 1, 32, 32)
+    assert features(toy, images, "1").shape == (2, 5)
+    torch.testing.assert_close(features(toy, images, "1"), toy.module[:2](images).mean((2, 3)))
+    assert features(toy, images).ndim == 2
+    with pytest.raises(ClassifierError, match="no layer"):
+        features(toy, images, "lost")
+
+
+def test_sizes_are_fitted_and_a_black_box_is_refused():
+    toy = classifier(build("vgg", {"outputs": 1}).eval())
+    assert features(Fitted(toy, (1, 64, 64)), torch.zeros(2, 1, 64, 64)).shape == (2, 160)
+    with pytest.raises(NeedsGradients):
+        features(BlackBox(toy), torch.zeros(2, 1, 32, 32))
