@@ -23,19 +23,20 @@ class Method:
     published: bool = True
 
 
-def methods(names: Sequence[str] = (), *, masks: int = 1000, quick: bool = False) -> list[Method]:
-    """The methods called `names`, or all of them; `quick` makes each cheap and rough. UnknownName for others."""
-    every = _every(masks, quick)
+def named(every: Sequence[Method], names: Sequence[str]) -> list[Method]:
+    """Those of `every` that are called `names`, or all where none is named. UnknownName for others."""
+    known = [method.name for method in every]
     for name in names:
-        if name not in every:
-            raise UnknownName(f"no method is called {name!r}{did_you_mean(name, every)}")
-    return [method for name, method in every.items() if not names or name in names]
+        if name not in known:
+            raise UnknownName(f"no method is called {name!r}{did_you_mean(name, known)}")
+    return [method for method in every if not names or method.name in names]
 
 
-def _every(masks: int, quick: bool) -> dict[str, Method]:
+def segmenting(masks: int, *, quick: bool = False) -> tuple[Method, ...]:
+    """The methods that mask a lesion, `masks` those of RISE; `quick` makes each cheap and rough."""
     cams, dear = (16, 4) if quick else (160, 48)  # Score-CAM asks the classifier once a channel
     samples, steps = ({"samples": 8}, {"steps": 12}) if quick else ({}, {})
-    found = (
+    return (
         Method("inpainting", "inpainting", "inpainting"),
         Method("progressive", "progressive", "progressive"),
         Method("student", "student", "student", published=False),
@@ -49,4 +50,3 @@ def _every(masks: int, quick: bool) -> dict[str, Method]:
         Method("smooth-grad", "smooth-grad", settings=samples),
         Method("occlusion", "occlusion", settings={"bfloat16": True}),
     )
-    return {method.name: method for method in found}

@@ -1,6 +1,7 @@
 """What a table says below itself: what its columns rest on, and what to be careful with."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from counterscan.bench.measuring import Found
 
@@ -34,12 +35,16 @@ def _lost(tuned: Mapping[str, Sequence[Found]]) -> list[str]:
 def _distances(tuned: Mapping[str, Sequence[Found]]) -> list[str]:
     found = {name: parts[0].facts["frechet"] for name, parts in tuned.items() if "frechet" in parts[0].facts}
     told = [f"{name} has no Fréchet distance: {one['note']}" for name, one in found.items() if "note" in one]
+    alike: dict[str, list[str]] = {}
     for name, one in found.items():
         if "value" in one:
-            short = " (no more images than features: mostly bias)" if one["short"] else ""
-            told.append(
-                f"Fréchet distance, {name}: {one['n']} counterfactuals against {one['n_real']} real images of the "
-                f"target class in {one['features']} features of the judge's layer {one['layer']}{short}; real to real "
-                "is that of as many real test images"
-            )
-    return told
+            alike.setdefault(_measured_so(one), []).append(name)
+    return told + [f"Fréchet distance, {', '.join(names)}: {text}" for text, names in alike.items()]
+
+
+def _measured_so(one: Mapping[str, Any]) -> str:
+    short = " (no more images than features: mostly bias)" if one["short"] else ""
+    return (
+        f"{one['n']} counterfactuals against {one['n_real']} real images of the target class in {one['features']} "
+        f"features of the judge's layer {one['layer']}{short}; real to real is that of as many real test images"
+    )

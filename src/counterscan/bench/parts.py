@@ -67,11 +67,14 @@ def phantom_part(kind: str, out: Path, *, n: int, size: int, seed: int) -> Part:
     """Fresh phantoms, `n` to choose on and `n` to measure on; drawn once."""
     drawn = {}
     for number, name in enumerate(("validation", "test")):
-        with progress(f"{name} phantoms", n, "phantoms") as done:
-            drawn[name] = read_manifest(
-                write_phantoms(kind, n, out / name, size=size, seed=seed + number, progress=done)
-            )
+        drawn[name] = drawn_once(kind, out / name, name, n=n, size=size, seed=seed + number)
     return Part(drawn["validation"], drawn["test"])
+
+
+def drawn_once(kind: str, out: Path, name: str, *, n: int, size: int, seed: int) -> Manifest:
+    """`n` phantoms of `kind` in the folder `out`, drawn if they are not there yet; progress calls them `name`."""
+    with progress(f"{name} phantoms", n, "phantoms") as done:
+        return read_manifest(write_phantoms(kind, n, out, size=size, seed=seed, progress=done))
 
 
 def manifest_parts(path: Path, dataset: Path | None = None, folds: str = "", most: int = 0) -> list[Part]:

@@ -20,6 +20,7 @@ COLUMNS = {  # the metric's name in the results: what the table calls it, and wh
     "healthy_mask_share": ("healthy masked", "lower"),
     "flip_rate": ("flipped", "higher"),
     "judge_flip_rate": ("judge flipped", "higher"),
+    "twin_ratio": ("distance to the twin", "lower"),
     "frechet_distance": ("Fréchet", "lower"),
     "frechet_floor": ("real to real", ""),
     "seconds": ("s an image", "lower"),

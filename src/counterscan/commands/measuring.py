@@ -88,7 +88,7 @@ def sanity(
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="segmentation.")],
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="segmentation or ablation.")],
     data: Annotated[
         str,
         typer.Argument(metavar="phantoms|MANIFEST", help="Fresh phantoms (of the abdomen, or a kind), or a manifest."),
@@ -115,12 +115,13 @@ def bench(
         int | None, typer.Option("--n", "-n", min=4, help="Phantoms in each part (300), or at most so many images.")
     ] = None,
     masks: Annotated[int | None, typer.Option(min=8, help="Masks of RISE (1000).")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of each training of an ablation (800).")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few images and masks, one fold: minutes.")] = False,
     dataset: Dataset = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of phantoms, and of all that is random.")] = 20261,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here, too.")] = None,
 ) -> None:
-    """Compare all methods on the same images.
+    """Compare all methods on the same images, or what each part of inpainting is worth (ablation).
 
     One table: overlap with true masks by lesion size, silence on healthy images, flips, realism and cost. Leaves with 3
     where a method fails; one whose model is absent is listed.
