@@ -22,10 +22,7 @@ import numpy as np
 
 from counterscan.data.decoder import HEADER, PIPE
 
-SECONDS = (
-    3.0  # of the processor's time for one picture, and as much again for every PIXELS: 20 times what the slowest takes
-)
-PIXELS = 1_000_000
+SECONDS, PIXELS = 3.0, 1_000_000  # of the processor's time for a picture, and again for every PIXELS: 20 times enough
 PATIENCE = 20  # times as long by the clock, for machines with much to do
 START = 120.0  # seconds that starting may take there
 SCRIPT = "import sys; sys.path[:] = {path!r}; import runpy; runpy.run_path({script!r}, run_name='__main__')"
