@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from counterscan.classifiers.features import feature_layer, features
+from counterscan.classifiers.features import Extractor, feature_layer, features
 from counterscan.classifiers.torch import TorchClassifier
 from counterscan.classifiers.wrappers import BlackBox, Fitted
 from counterscan.core import Card
-from counterscan.errors import ClassifierError, NeedsGradients
+from counterscan.errors import ClassifierError, CounterscanError, NeedsGradients
 from counterscan.nets import build
 
 
@@ -42,3 +42,22 @@ def test_sizes_are_fitted_and_a_black_box_is_refused():
     assert features(Fitted(toy, (1, 64, 64)), torch.zeros(2, 1, 64, 64)).shape == (2, 160)
     with pytest.raises(NeedsGradients):
         features(BlackBox(toy), torch.zeros(2, 1, 32, 32))
+
+
+def test_an_extractor_is_named_after_what_it_takes_and_fits_any_size():
+    toy = classifier(build("resnet", {"outputs": 1}).eval())
+    taken = Extractor.of(toy)
+    assert taken.name == "toy, layer head"
+    images = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(taken(images), features(toy, images))
+    assert taken(torch.rand(2, 3, 48, 48)).shape == (2, 320)
+    assert "(abc)" in Extractor.of(TorchClassifier(toy.module, toy.card.model_copy(update={"sha256": "abc"}))).name
+
+
+def test_any_function_is_an_extractor_if_it_gives_a_finite_row_an_image():
+    images = torch.rand(2, 1, 8, 8)
+    assert Extractor("mean", lambda x: x.mean((2, 3)))(images).shape == (2, 1)
+    with pytest.raises(CounterscanError, match=r"flat gave \(2,\) for 2 images"):
+        Extractor("flat", lambda x: x.mean((1, 2, 3)))(images)
+    with pytest.raises(CounterscanError, match="NaN"):
+        Extractor("log", lambda x: x.mean((2, 3)).mul(-1).log())(images)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import linalg
 
 from counterscan.errors import CounterscanError
-from counterscan.metrics.realism import FeatureStatistics, frechet_distance
+from counterscan.metrics.realism import FeatureStatistics, SplitStatistics, frechet_distance
 
 
 def gaussian(n, mean, deviations, seed=0):
@@ -66,3 +66,28 @@ def test_features_that_do_not_fit_are_refused():
         frechet_distance(torch.randn(1, 4), torch.randn(9, 4))
     with pytest.raises(CounterscanError, match="4 features with 5"):
         frechet_distance(torch.randn(9, 4), torch.randn(9, 5))
+
+
+def test_the_split_distance_crosses_the_halves():
+    real = torch.randn(80, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    fake = real * 1.5 + 0.2
+    patients = [f"{index // 2}" for index in range(80)]  # two images each, so that pairs of rows alternate
+    halves = torch.arange(80) // 2 % 2 == 0
+    expected = (frechet_distance(real[halves], fake[~halves]) + frechet_distance(real[~halves], fake[halves])) / 2
+    found = SplitStatistics()
+    for start in range(0, 80, 11):
+        part = slice(start, start + 11)
+        found.add(real[part], fake[part], patients[part])
+    assert found.distance == pytest.approx(expected, rel=1e-9)
+    assert found.floor == pytest.approx(frechet_distance(real[halves], real[~halves]), rel=1e-9)
+
+
+def test_counterfactuals_that_are_their_own_images_gain_nothing_by_it():
+    real = torch.randn(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = SplitStatistics()
+    found.add(real, real)
+    assert frechet_distance(real, real) == pytest.approx(0, abs=1e-9)
+    assert found.distance == pytest.approx(found.floor)
+    assert found.distance > 0.01
+    with pytest.raises(CounterscanError, match="do not pair"):
+        found.add(real, real[:5])

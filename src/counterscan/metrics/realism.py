@@ -6,6 +6,7 @@ real images reach against real ones. Changes: features are whatever is given, no
 """
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -76,6 +77,46 @@ def frechet_distance(real_features: Tensor | FeatureStatistics, fake_features: T
     shared = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
     distance = (real.mean - fake.mean).square().sum() + first.trace() + second.trace() - 2 * shared
     return max(float(distance), 0.0)
+
+
+class SplitStatistics:
+    """The split Frechet distance of images `x` and counterfactuals `x'` made from them, which come in batches.
+
+    A counterfactual shares most pixels with its own image, which flatters the distance between the two sets. So the
+    patients are dealt out to two halves, the images of one half are compared with the counterfactuals of the other,
+    and both ways are averaged (sFID of Jeanneret et al., 2023, 2303.09962). Changes: halves are of patients, in turn
+    as they come, so that no patient is on both sides and the halves are of one size.
+    """
+
+    def __init__(self) -> None:
+        self.real = (FeatureStatistics(), FeatureStatistics())
+        self.fake = (FeatureStatistics(), FeatureStatistics())
+        self._half: dict[str, int] = {}
+
+    def add(self, real: Tensor, fake: Tensor, patients: Sequence[str] = ()) -> None:
+        """Take in features `(b, d)` of images and of what was made from each; `patients` `(b,)` says whose they are."""
+        if real.shape != fake.shape:
+            raise CounterscanError(
+                f"features {tuple(real.shape)} and {tuple(fake.shape)} do not pair; give one of each"
+            )
+        halves = torch.tensor([self._of(patient) for patient in list(patients) or [""] * len(real)], dtype=torch.long)
+        for half in (0, 1):
+            self.real[half].add(real[halves == half])
+            self.fake[half].add(fake[halves == half])
+
+    def _of(self, patient: str) -> int:
+        key = f"p{patient}" if patient else f"i{len(self._half)}"  # without a name an image is its own patient
+        return self._half.setdefault(key, len(self._half) % 2)
+
+    @property
+    def distance(self) -> float:
+        """Half the sum of both crossed distances; CounterscanError where a half has fewer than two images."""
+        return (frechet_distance(self.real[0], self.fake[1]) + frechet_distance(self.real[1], self.fake[0])) / 2
+
+    @property
+    def floor(self) -> float:
+        """What the real images of one half reach against those of the other: the same sizes, and nothing made."""
+        return frechet_distance(*self.real)
 
 
 def _statistics(features: Tensor | FeatureStatistics) -> FeatureStatistics:
