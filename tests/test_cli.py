@@ -5,6 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -59,6 +60,19 @@ def test_explain_writes_a_page_and_says_who_was_there_already(place):
     assert (place / "answer" / "index.html").exists()
     assert (place / "answer" / "cases" / "1" / "figure.png").exists()
     assert json.loads((place / "answer" / "run.json").read_text())["explainer"].startswith("RISE(masks=16")
+
+
+def test_volumes_are_told_with_their_lesions_and_pages(place):
+    values = np.random.default_rng(0).integers(10, 60, (32, 32, 6)).astype(np.int16)
+    values[10:20, 10:20, 1:5] = 240
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([1.0, 1.0, 3.0, 1.0])), place / "ct.nii.gz")
+    answer = counterscan("segment", "ct.nii.gz", *WORDS, "--threshold", 0.1, "--out", "answer")
+    assert answer.exit_code == 0, answer.output
+    (line,) = [line for line in answer.stdout.splitlines() if "lesion" in line]
+    count = json.loads((place / "answer" / "cases" / "ct.json").read_text())["lesions"]
+    assert line.startswith(f"1 volume with {count} lesion")
+    assert "pages in answer/volumes" in line
+    assert (place / "answer" / "volumes" / "ct.html").exists()
 
 
 def test_several_inputs_are_explained_together(place):

@@ -13,7 +13,7 @@ from counterscan.commands.words import STOPPED, USER_ERROR
 from counterscan.errors import CounterscanError
 
 AGAIN = "run the same command to go on"
-FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
 
 app = typer.Typer(
     name="counterscan",

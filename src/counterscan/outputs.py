@@ -5,7 +5,9 @@ import io
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +18,17 @@ from torch import Tensor
 
 from counterscan.classifiers.wrappers import Fitted
 from counterscan.core import Explanation
+from counterscan.data.alignment import Placed
 from counterscan.data.batches import read_mask
 from counterscan.data.files import write_whole
 from counterscan.data.fitting import fit_images, fit_mask
 from counterscan.data.maker import Maker
 from counterscan.data.manifest import Case
 from counterscan.data.measurements import Numbers
-from counterscan.data.opening import whole
-from counterscan.data.results import write_heatmap, write_mask, write_masks, write_report
-from counterscan.data.scans import Scan, read_scan
-from counterscan.errors import ScanError
+from counterscan.data.opening import open_scan, part_of
+from counterscan.data.results import write_change, write_heatmap, write_mask, write_masks, write_report
+from counterscan.data.scans import Scan
+from counterscan.errors import CounterscanError, ScanError
 from counterscan.metrics.lesions import Grid
 from counterscan.metrics.masks import mask_of
 from counterscan.metrics.validity import attempted
@@ -59,22 +62,32 @@ class CaseFolders:
 
     def write(self, job: "Job", case: Case, scan: Scan, explanation: Explanation) -> dict[str, Any]:
         """Write everything about one case and answer its row."""
-        part = self.folder / f".{case.name}{PART}"
-        part.mkdir(parents=True)
-        return self._finish(job, case, scan, explanation, part)
+        with self._part(case) as part:
+            return self._finish(job, case, scan, explanation, part)
 
     def write_volume(self, job: "Job", case: Case, scan: Scan, grid: Grid) -> dict[str, Any]:
         """Explain one volume slice by slice, write everything about it and answer its row."""
+        with self._part(case) as part:
+            pictures = SlicePictures(part / "volume.html", job.target)
+            kept: list[Explanation] = []
+            volume = collected(job, scan, grid, pictures, kept)
+            meta = {"volume": {"rule": volume.rule.to_dict(), "pixel": grid.pixel, "places": grid.places.tolist()}}
+            explanation = joined(kept)
+            kept.clear()  # the slices' tensors are there twice
+            explanation = replace(explanation, meta={**explanation.meta, **meta})
+            _write_lesions(volume, pictures, job, case, part / "lesions.json")
+            return self._finish(job, case, scan, explanation, part, volume)
+
+    @contextmanager
+    def _part(self, case: Case) -> Iterator[Path]:
+        """The folder that a case is written into, which goes away where something cannot be written."""
         part = self.folder / f".{case.name}{PART}"
         part.mkdir(parents=True, exist_ok=True)
-        pictures = SlicePictures(part / "volume.html", job.target)
-        kept: list[Explanation] = []
-        volume = collected(job, scan, grid, pictures, kept)
-        meta = {"volume": {"rule": volume.rule.to_dict(), "pixel": grid.pixel, "places": grid.places.tolist()}}
-        explanation = joined(kept)
-        explanation = replace(explanation, meta={**explanation.meta, **meta})
-        _write_lesions(volume, pictures, job, case, part / "lesions.json")
-        return self._finish(job, case, whole(scan), explanation, part, volume)
+        try:
+            yield part
+        except (CounterscanError, OSError):
+            shutil.rmtree(part, ignore_errors=True)
+            raise
 
     def lesions(self, name: str) -> Path:
         """Where the lesions of a finished volume are."""
@@ -196,6 +209,7 @@ def _settle(job: "Job", case: Case, scan: Scan, explanation: Explanation) -> tup
             "labels": case.labels,
         },
         "window": list(scan.window.as_tuple()),
+        "grid": Placed.of(scan).to_dict(),
         "already": already.tolist(),
     }
     if job.rule is not None:
@@ -214,8 +228,9 @@ def _results(job: "Job", scan: Scan, kept: Explanation, mask: np.ndarray, folder
     maker = _maker(job, kept)
     files = {"mask": write_mask(scan, mask, folder / f"mask{scan.mask_suffix}", maker)}
     if kept.difference is not None:
-        files["counterfactual"] = scan.write_change(kept.difference, folder / f"counterfactual{scan.suffix}")
-    heat = fit_images(kept.heatmap.float(), (1, *scan.pixels.shape[2:]))[:, 0].cpu().numpy()
+        files["counterfactual"] = write_change(scan, kept.difference, folder / f"counterfactual{scan.suffix}")
+    size = (1, *scan.pixels.shape[2:])
+    heat = (fit_images(one[None].float(), size)[0, 0].cpu().numpy() for one in kept.heatmap)
     optional = {"heatmap": write_heatmap(scan, heat, folder / f"heatmap{scan.mask_suffix}", maker)}
     beside = [*files.values(), *(path for path in optional.values() if path)]
     optional["report"] = write_report(scan, mask, _numbers(job, scan, kept), beside, folder / "report", maker)
@@ -255,8 +270,12 @@ def _at_scan(mask: Tensor, scan: Scan) -> Tensor:
 @torch.no_grad()
 def _answers_on_file(job: "Job", scan: Scan, written: Path) -> list[list[float]]:
     """What the classifier says of the counterfactual at the scan's own resolution, as it was written."""
-    again = replace(read_scan(written), window=scan.window)
-    return job.classifier(again.images(job.classifier.card.shape)).tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is odd about the source was said when it was read
+        again = replace(open_scan(written), window=scan.window)
+        starts = range(0, len(again), job.batch)
+        parts = (part_of(again, slice(start, start + job.batch)) for start in starts)
+        return [line for part in parts for line in job.classifier(part.images(job.classifier.card.shape)).tolist()]
 
 
 @torch.no_grad()

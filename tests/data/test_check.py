@@ -1,5 +1,6 @@
 import json
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +8,7 @@ from PIL import Image
 from counterscan.data.check import check_manifest
 from counterscan.data.manifest import read_manifest, scan_folder
 
+RNG = np.random.default_rng(5)
 ROWS = """path,label,split,fold,patient_id,mask_path
 a.png,tumour,train,1,p1,masks/a.png
 b.png,normal,train,2,p1,masks/b.png
@@ -93,3 +95,16 @@ def test_long_lists_are_cut_in_the_text_only(tmp_path):
     summary = check_manifest(scan_folder(tmp_path))
     assert len(summary.unreadable) == 15
     assert "and 5 more" in str(summary)
+
+
+def test_a_mask_in_another_place_is_named(tmp_path):
+    affine = np.diag([0.8, 0.8, 2.0, 1.0])
+    shifted = affine.copy()
+    shifted[0, 3] = 4.0
+    for name, lies in {"a": affine, "b": affine, "m": affine, "shifted": shifted}.items():
+        nibabel.save(
+            nibabel.Nifti1Image(RNG.integers(1, 99, (6, 7, 4)).astype(np.uint8), lies), tmp_path / f"{name}.nii"
+        )
+    (tmp_path / "labels.csv").write_text("path,tumour,mask_path\na.nii,1,m.nii\nb.nii,1,shifted.nii\n")
+    (fault,) = check_manifest(read_manifest(tmp_path)).masks
+    assert fault.startswith("b: mask lies up to 5 voxels off its image")

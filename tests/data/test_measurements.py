@@ -5,6 +5,7 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
+from counterscan.data.bits import Bits
 from counterscan.data.derived import save
 from counterscan.data.maker import Maker
 from counterscan.data.measurements import Numbers, extent, report
@@ -32,7 +33,7 @@ def heads(dicom, place):
 
 
 def read(heads, mask, numbers, tmp_path, *, segment=True):
-    beside = [segmentation(heads, mask, MAKER)] if segment else []
+    beside = [segmentation(heads, Bits.of(mask, mask.shape), MAKER)] if segment else []
     return highdicom.sr.srread(save(report(heads, mask, numbers, beside, MAKER), tmp_path / "report")), beside
 
 

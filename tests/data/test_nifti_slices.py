@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from counterscan.data import nifti
-from counterscan.data.nifti_slices import write_masks
+from counterscan.data.nifti_slices import write_images, write_maps, write_masks
 from counterscan.data.scans import read_scan
 from counterscan.data.view import View
 from counterscan.errors import ScanError
@@ -35,6 +35,28 @@ def test_a_mask_is_the_file_that_nibabel_would_write(volume, tmp_path):
     assert np.allclose(nibabel.load(written).affine, nibabel.load(volume).affine)
     assert b"Mustermann" not in wanted
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_counterfactual_and_a_map_are_the_files_that_nibabel_would_write(volume, tmp_path):
+    scan, source = read_scan(volume), nifti.load(volume)
+    values = scan.pixels + (RNG.random(scan.pixels.shape) > 0.7)
+    heat = RNG.random(scan.pixels[:, 0].shape).astype(np.float32)
+    view, shape = View.of(source.affine), source.header.get_data_shape()
+    encoded = source.encoded(view.stored(np.moveaxis(values, 1, -1)))[..., 0].reshape(shape, order="F")
+    plain = source.header.copy()
+    plain["cal_min"] = plain["cal_max"] = 0
+    wanted = {
+        "c": nifti.result_image(source.header, encoded, "synthetic counterfactual by counterscan", (1.0, 0.0)),
+        "h": nifti.result_image(plain, view.stored(heat), "heat map by counterscan", (1.0, 0.0)),
+    }
+    suffix = scan.suffix
+    written = {
+        "c": write_images(volume, iter(values), tmp_path / f"c{suffix}"),
+        "h": write_maps(volume, iter(heat), tmp_path / f"h{suffix}"),
+    }
+    for name, path in written.items():
+        content = path.read_bytes()
+        assert (gzip.decompress(content) if suffix == ".nii.gz" else content) == wanted[name].to_bytes()
 
 
 def test_a_mask_that_cannot_be_written_is_not_there(volume, tmp_path):

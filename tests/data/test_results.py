@@ -5,6 +5,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -14,10 +15,13 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 
+from counterscan.data import results
 from counterscan.data.maker import Maker
 from counterscan.data.measurements import Numbers
-from counterscan.data.results import write_heatmap, write_mask, write_report
+from counterscan.data.opening import open_scan
+from counterscan.data.results import write_change, write_heatmap, write_mask, write_report
 from counterscan.data.scans import read_scan
+from counterscan.errors import ScanError
 
 MAKER = Maker("Inpainting", "chest/classifier", "effusion=0", changes=True)
 NUMBERS = Numbers(("effusion",), (0.9,), (0.1,), found=True)
@@ -121,6 +125,22 @@ def in_order(path, scan):
     return frames[np.argsort(np.array(places) @ along)]
 
 
+@pytest.mark.parametrize("kind", ["series", "nifti"])
+def test_a_change_written_slice_by_slice_is_that_of_the_whole(sources, tmp_path, kind):
+    nibabel.save(nibabel.Nifti1Image(ARRAY.reshape(4, 8, 3), np.diag([0.7, -0.9, 3, 1])), tmp_path / "v.nii.gz")
+    path = sources["series"] if kind == "series" else tmp_path / "v.nii.gz"
+    scan, waiting = read_scan(path), replace(open_scan(path), window=read_scan(path).window)
+    change = np.random.default_rng(2).normal(size=(3, 1, 4, 4)).astype(np.float32) * [[[[0]]], [[[1]]], [[[1]]]]
+    first = scan.write_change(change, tmp_path / f"whole{scan.suffix}")
+    second = write_change(waiting, change, tmp_path / f"slices{scan.suffix}")
+    assert [file.read_bytes() for file in files_of(first)] == [file.read_bytes() for file in files_of(second)]
+    assert np.array_equal(read_scan(second).pixels[0], scan.pixels[0])
+    assert not np.array_equal(read_scan(second).pixels[1], scan.pixels[1])
+    with pytest.raises(ScanError, match="NaN"):
+        write_change(waiting, change * np.nan, tmp_path / f"none{scan.suffix}")
+    assert not [one for one in tmp_path.iterdir() if one.name.startswith("none") and "part" not in one.name]
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_report_points_to_all_that_lies_beside_it(sources, tmp_path):
     written, _, _ = everything(read_scan(sources["series"]), tmp_path / "out")
@@ -140,6 +160,23 @@ def test_a_radiograph_gets_its_map_as_a_picture_without_a_warning(sources, tmp_p
     written = pydicom.dcmread(write_heatmap(scan, scan.pixels[:, 0], tmp_path / "heat", MAKER))
     assert written.SOPClassUID.name == "Secondary Capture Image Storage"
     assert not [one for one in recwarn if "picture" in str(one.message)]
+
+
+@pytest.mark.filterwarnings("ignore:.*written as a picture")
+def test_a_head_that_highdicom_cannot_use_is_told_in_one_line_with_the_file(dicom, tmp_path, place, monkeypatch):
+    scan = read_scan(dicom(ARRAY, "private.dcm", SOPClassUID="1.2.826.0.1.3680043.8.498.99", **place))
+    with pytest.raises(ScanError, match=r"private.dcm: no report can be made of its head \(KeyError") as told:
+        write_report(scan, scan.pixels[:, 0] > 9, NUMBERS, [], tmp_path / "report", MAKER)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "report.dcm").exists()
+
+    def breaks(*_):
+        raise ZeroDivisionError("a\nlibrary's\nown words")
+
+    monkeypatch.setattr(results, "save", breaks)
+    for write, what in ((write_mask, "mask"), (write_heatmap, "heat map")):
+        with pytest.raises(ScanError, match=f"private.dcm: no {what} .*own words"):
+            write(scan, abs(scan.pixels[:, 0]) > 9, tmp_path / "x", MAKER)
 
 
 def test_pictures_have_no_map_and_no_report(tmp_path):

@@ -5,6 +5,7 @@ import pydicom
 import pytest
 from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 
+from counterscan.data.bits import Bits
 from counterscan.data.maker import Maker
 from counterscan.data.results import write_mask
 from counterscan.data.scans import read_scan
@@ -76,7 +77,7 @@ def test_frames_that_highdicom_would_drop_are_not_lost(dicom, tmp_path):
     path = dicom(ARRAY.astype(np.uint8), Modality="CR", SOPClassUID=ComputedRadiographyImageStorage)
     head = pydicom.dcmread(path, stop_before_pixels=True)
     with pytest.raises(ValueError, match="2 slices"):
-        segmentation([head], np.ones((2, 8, 12), bool), Maker())
+        segmentation([head], Bits.of(np.ones((2, 8, 12)), (2, 8, 12)), Maker())
 
 
 @pytest.mark.parametrize("full", [True, False])

@@ -174,6 +174,24 @@ def test_a_volume_with_a_damaged_slice_is_listed_and_the_others_are_done(nifti, 
     assert "\n" not in line
 
 
+@pytest.mark.filterwarnings("ignore:.*written as a picture")
+def test_a_head_that_no_report_can_be_made_of_is_a_line_in_failed_csv(nifti, series, tmp_path):
+    pytest.importorskip("highdicom")
+    odd = "1.2.826.0.1.3680043.8.498.99"  # a class of nobody's
+    for path in series.iterdir():
+        head = pydicom.dcmread(path)
+        head.SOPClassUID = head.file_meta.MediaStorageSOPClassUID = odd
+        head.save_as(path)
+    cases = tuple(case for path in (series, nifti) for case in find_cases(path).cases)
+    manifest = dataclasses.replace(find_cases(nifti), root=tmp_path, cases=cases)
+    outcome = run(job(nifti, tmp_path / "out", manifest=manifest, masks_only=False))
+    assert [row["name"] for row in outcome.rows] == ["scan"]
+    (row,) = csv.DictReader((tmp_path / "out" / "failed.csv").open())
+    assert row["name"] == "ct"
+    assert "no report can be made of its head" in row["error"]
+    assert [path.name for path in (tmp_path / "out" / "cases").iterdir()] == ["scan"], "nothing half-written stays"
+
+
 def test_a_tilted_gantry_is_measured_along_the_normal():
     class Sheared:
         affine = np.array([[1.0, 0, 0, 0], [0, 1, 1.0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
@@ -193,6 +211,35 @@ def test_what_is_no_stack_has_no_grid(nifti, tmp_path):
     assert grid_of(dataclasses.replace(scan, affine=None, spacing=None), SHAPE) is None
     assert grid_of(dataclasses.replace(scan, spacing=(0.0, 1.0, 2.0)), SHAPE) is None
     assert grid_of(scan, (1, 8, 8, 8)) is None, "what looks at whole volumes needs no joining"
+
+
+SPOILS = {
+    "no pixdim and no affine": {"pixdim": [1, 0, 0, 0, 0, 0, 0, 0], "qform_code": 0, "sform_code": 0},
+    "slices in one place": {"srow_z": [0, 0, 0, 0]},
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS)
+@pytest.mark.parametrize("masks_only", [True, False])
+def test_a_volume_without_spacing_is_told_and_masked_slice_by_slice(tmp_path, capsys, spoil, masks_only):
+    nibabel.save(nibabel.Nifti1Image(values(), AFFINE), tmp_path / "good.nii")
+    content = bytearray((tmp_path / "good.nii").read_bytes())
+    header = nibabel.Nifti1Header(bytes(content[:348]), check=False)
+    for name, value in spoil.items():
+        header[name] = value
+    (tmp_path / "scan.nii").write_bytes(header.binaryblock + content[348:])
+    with pytest.warns(UserWarning, match=r"scan.nii: a spacing of zero or none .*ml; set pixdim") as told:
+        outcome = run(job(tmp_path / "scan.nii", tmp_path / "out", masks_only=masks_only))
+    assert len([one for one in told if "a spacing of zero" in str(one.message)]) == 1
+    assert "pixdim" not in capsys.readouterr().err, "nibabel's own log is not for users"
+    (row,) = outcome.rows
+    assert row["slices"] == 15
+    assert "lesions" not in row
+    (path,) = tmp_path.glob("out/masks/*.nii" if masks_only else "out/cases/scan/mask.nii")
+    inside = np.asarray(nibabel.load(path).dataobj) > 0
+    assert inside.shape == values().shape
+    assert inside.any((0, 1)).tolist() == [index == 2 or 5 <= index < 11 for index in range(15)]
+    assert not (tmp_path / "out" / "lesions.csv").exists()
 
 
 def test_an_attribution_has_a_page_of_its_evidence(nifti, tmp_path):

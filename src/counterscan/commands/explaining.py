@@ -115,6 +115,14 @@ def _summary(job: "Job", outcome: "Outcome") -> str:
     asked = len(outcome.rows) - len(outcome.already)
     where = job.out / ("masks" if job.masks_only else "index.html")
     lines = [f"{len(outcome.rows)} image{'s' * (len(outcome.rows) != 1)} done: {where}"]
+    volumes = [row for row in outcome.rows if "lesions" in row]
+    if volumes:
+        count, ml = (sum(row[name] for row in volumes) for name in ("lesions", "lesions_ml"))
+        pages = job.out / ("volumes" if job.masks_only else "cases")
+        lines.append(
+            f"{len(volumes)} volume{'s' * (len(volumes) != 1)} with {count} lesion{'s' * (count != 1)} ({ml:.3g} ml): "
+            f"pages in {pages}" + (f", all in {job.out / 'lesions.csv'}" if count else "")
+        )
     if asked and outcome.rows[0]["found"] != "":
         lines.append(f"{outcome.found} of {asked} reached {job.target.describe(job.classifier.card)}")
     if outcome.already:

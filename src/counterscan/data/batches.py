@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from counterscan.data.alignment import inside
 from counterscan.data.fitting import fit_mask
 from counterscan.data.manifest import Case, Manifest
 from counterscan.data.scans import Scan, read_scan
@@ -44,8 +45,7 @@ def single(scan: Scan) -> Scan:
 
 def read_mask(path: str | Path) -> np.ndarray:
     """A mask file as a boolean `(slices, h, w)`: what is above zero, or in a JPEG above one half, is in."""
-    scan = read_scan(path)
-    return np.any(scan.pixels > (127 if scan.format == "jpeg" else 0), axis=1)
+    return inside(read_scan(path))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from counterscan.data.batches import read_mask
+from counterscan.data.alignment import Placed, inside
 from counterscan.data.manifest import Case, Manifest
+from counterscan.data.scans import read_scan
 from counterscan.errors import CounterscanError
 
 SHOWN = 10  # faults of one kind that the text lists; `as_dict` has them all
@@ -128,28 +129,24 @@ def _inspect(job: tuple[Case, bool, bool]) -> Finding:
     size = f"{width} x {height}" + (f" x {slices}" if slices > 1 else "")
     digest = hashlib.sha1(f"{scan.pixels.shape}".encode() + scan.pixels.tobytes(), usedforsecurity=False).hexdigest()
     kind = f"{scan.format} {scan.stored} {'grey' if channels == 1 else 'colour'}"
-    return Finding(case.name, digest, size, kind, "", _mask_fault(case, (slices, height, width), diseased, healthy))
+    return Finding(case.name, digest, size, kind, "", _mask_fault(case, Placed.of(scan), diseased, healthy))
 
 
-def _mask_fault(case: Case, shape: tuple[int, ...], diseased: bool, healthy: bool) -> str:
+def _mask_fault(case: Case, image: Placed, diseased: bool, healthy: bool) -> str:
     if case.mask_path is None:
         return ""
     try:
-        mask = read_mask(case.mask_path)
+        scan = read_scan(case.mask_path)
     except CounterscanError as error:
         return f"{case.name}: {error}"
-    if mask.shape != shape:
-        return f"{case.name}: mask {_text(mask.shape)} does not fit image {_text(shape)}"
+    if told := image.unlike(Placed.of(scan)):
+        return f"{case.name}: {told}"
+    mask = inside(scan)
     if diseased and not mask.any():
         return f"{case.name}: shows disease, but its mask is empty"
     if healthy and mask.any():
         return f"{case.name}: shows no disease, but its mask is not empty ({int(mask.sum())} pixels)"
     return ""
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    slices, height, width = shape
-    return f"{width} x {height}" + (f" x {slices}" if slices > 1 else "")
 
 
 def _window(manifest: Manifest) -> str:

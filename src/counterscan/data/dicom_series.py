@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from counterscan.data import dicom, dicom_sorting
-from counterscan.data.derived import save, sop_instance
+from counterscan.data.derived import LINKS, save, sop_instance
 from counterscan.data.dicom_frames import ROUNDING, Plane, Stack
 from counterscan.data.dicom_sorting import SAME, Slice
 from counterscan.data.dicom_values import Values
@@ -54,8 +55,8 @@ class DicomSeries:
         return scan
 
     def datasets(self) -> list[Dataset]:
-        """The data sets of the slices without their pixels."""
-        heads = [dicom.head_of(path) for path in self.paths]
+        """The data sets of the slices without their pixels; of all but the first only what a result points to."""
+        heads = [dicom.head_of(self.paths[0]), *(_link(path) for path in self.paths[1:])]
         for head in heads:
             _join(head, heads[0])
         return heads
@@ -81,6 +82,10 @@ class DicomSeries:
         from counterscan.data.results import save_mask
 
         return save_mask(self.datasets(), mask, path)
+
+
+def _link(path: Path) -> Dataset:
+    return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(LINKS))
 
 
 def _join(dataset: Dataset, first: Dataset) -> None:

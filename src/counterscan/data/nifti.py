@@ -1,17 +1,21 @@
 """NIfTI-1 and -2 slices and volumes: shown as on a light box, written back exactly as they lay."""
 
 import gzip
+import logging
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import nibabel
 import numpy as np
+from nibabel.imageglobals import logger
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
-from counterscan.data.files import SUFFIXES, with_suffix, write_whole
+from counterscan.data.files import SUFFIXES, with_suffix
 from counterscan.data.lazy import sample
 from counterscan.data.limits import check_finite, check_length, check_size
 from counterscan.data.raster import encode
@@ -80,29 +84,21 @@ class NiftiFile:
     def rescaled(self, scan: Scan, slope: float, intercept: float) -> Scan:
         return scan
 
-    def write(self, pixels: np.ndarray, path: Path) -> Path:
-        volume = load(self.path)
-        values = volume.encoded(View.of(volume.affine).stored(np.moveaxis(pixels, 1, -1)))
-        words, scaling = "synthetic counterfactual by counterscan", (volume.slope, volume.inter)
-        return self._save(volume, _packed(values, volume.header), path, words, scaling)
+    def write(self, pixels: Iterable[np.ndarray], path: Path) -> Path:
+        from counterscan.data.nifti_slices import write_images
+
+        return write_images(self.path, pixels, with_suffix(path, self.suffix, SUFFIXES["nifti"]))
 
     def write_mask(self, mask: np.ndarray, path: Path) -> Path:
         from counterscan.data.nifti_slices import write_masks
 
         return write_masks(self.path, mask, with_suffix(path, self.suffix, SUFFIXES["nifti"]))
 
-    def write_map(self, values: np.ndarray, path: Path) -> Path:
-        """Write float32 `values` `(slices, h, w)` in the source's geometry."""
-        volume = load(self.path)
-        volume.header["cal_min"] = volume.header["cal_max"] = 0
-        stored = View.of(volume.affine).stored(values)
-        return self._save(volume, stored, path, "heat map by counterscan", (1.0, 0.0))
+    def write_map(self, values: Iterable[np.ndarray], path: Path) -> Path:
+        """Write float32 `values` `(h, w)`, one a slice, in the source's geometry."""
+        from counterscan.data.nifti_slices import write_maps
 
-    def _save(self, volume: Volume, stored: np.ndarray, path: Path, words: str, scaling: tuple[float, float]) -> Path:
-        image = result_image(volume.header, stored.reshape(volume.header.get_data_shape(), order="F"), words, scaling)
-        content = image.to_bytes()
-        path = with_suffix(path, self.suffix, SUFFIXES["nifti"])
-        return write_whole(path, gzip.compress(content, 6, mtime=0) if path.suffix == ".gz" else content)
+        return write_maps(self.path, values, with_suffix(path, self.suffix, SUFFIXES["nifti"]))
 
 
 def result_image(source: Nifti1Header, stored: np.ndarray, words: str, scaling: tuple[float, float]) -> Any:
@@ -113,7 +109,8 @@ def result_image(source: Nifti1Header, stored: np.ndarray, words: str, scaling: 
     header["descrip"] = words.encode()
     header.set_data_dtype(stored.dtype)
     kind = nibabel.Nifti2Image if isinstance(header, Nifti2Header) else nibabel.Nifti1Image
-    result = kind(stored, source.get_best_affine(), _single(header))
+    with _quiet():
+        result = kind(stored, source.get_best_affine(), _single(header))
     result.header.set_slope_inter(*scaling)  # set, so that nibabel writes the stored values as they are
     return result
 
@@ -140,7 +137,9 @@ def scan_of(path: Path, kind: str, header: Nifti1Header, pixels: np.ndarray, sto
     """The scan of `pixels` `(slices, c, h, w)` that a header describes."""
     shape, told = (*header.get_data_shape(), 1, 1)[:3], header.get_best_affine()
     affine = View.of(told).affine(_millimetres(header) @ told, shape)
-    _compare_forms(path, header)
+    placed = _has_spacing(path, header, affine, shape[2])
+    if placed:
+        _compare_forms(path, header)
     return Scan(
         pixels,
         _window(header, pixels),
@@ -149,9 +148,28 @@ def scan_of(path: Path, kind: str, header: Nifti1Header, pixels: np.ndarray, sto
         stored,
         NiftiFile(path, _suffix(path)),
         unit=None,
-        spacing=steps(affine),
-        affine=affine,
+        spacing=steps(affine) if placed else None,
+        affine=affine if placed else None,
     )
+
+
+def _has_spacing(path: Path, header: Nifti1Header, affine: np.ndarray, slices: int) -> bool:
+    """Is it known how large pixels are, and how far slices lie apart? Else warn."""
+    count = 3 if slices > 1 else 2
+    told = steps(affine)[:count]
+    if not header["sform_code"] > 0:  # nibabel has set a zero to 1
+        with opened(path) as file:
+            stored = _header(file.read(Nifti2Header.sizeof_hdr), check=False)["pixdim"][1 : count + 1]
+        told = tuple(0.0 if kept == 0 else step for kept, step in zip(stored, told, strict=True))
+    if all(np.isfinite(step) and step > 0 for step in told):
+        return True
+    said = " x ".join(f"{step:g}" for step in told)
+    warnings.warn(
+        f"{path}: a spacing of zero or none ({said} mm), so its slices are images of their own, and nothing is "
+        "measured in mm or ml; set pixdim, or the affine, where it is known",
+        stacklevel=2,
+    )
+    return False
 
 
 def load(path: Path) -> Volume:
@@ -179,9 +197,21 @@ def volume_of(header: Nifti1Header, colours: int, content: bytes | bytearray, sh
     return Volume(header, stored, 1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter))
 
 
-def _header(head: bytes) -> Nifti1Header:
+def _header(head: bytes, check: bool = True) -> Nifti1Header:
     kind: Any = Nifti2Header if head[4:7] in (b"n+2", b"ni2") else Nifti1Header
-    return kind(head[: kind.sizeof_hdr])
+    with _quiet():
+        return kind(head[: kind.sizeof_hdr], check=check)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within, nibabel does not log what it mends in a header; here that is said where it matters."""
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _check(path: Path, shape: tuple[int, ...], dtype: np.dtype, colours: int) -> None:
@@ -250,7 +280,7 @@ def _suffix(path: Path) -> str:
     return ".nii.gz" if _packed_file(path) and not path.name.lower().endswith(".hdr.gz") else ".nii"
 
 
-def _packed(values: np.ndarray, header: Nifti1Header) -> np.ndarray:
+def packed(values: np.ndarray, header: Nifti1Header) -> np.ndarray:
     """`(i, j, k, c)` as the header's type holds it, which for colour is a record."""
     if values.shape[-1] == 1:
         return values[..., 0]

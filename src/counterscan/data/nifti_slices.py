@@ -2,7 +2,7 @@
 
 import gzip
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -47,15 +47,55 @@ def write_masks(path: Path, masks: Iterable[np.ndarray], out: Path) -> Path:
 
     The file is whole or not there. Raises ScanError where there is no room, or no right to write.
     """
+    header, view = _plain(path)
+    head, _ = _head(header, np.dtype(np.uint8), "mask by counterscan", (1.0, 0.0))
+    return _write(out, head, (view.stored(mask[None]).astype(np.uint8) for mask in masks))
+
+
+def write_maps(path: Path, maps: Iterable[np.ndarray], out: Path) -> Path:
+    """`write_masks` for maps of float32 `(h, w)`."""
+    header, view = _plain(path)
+    head, dtype = _head(header, np.dtype(np.float32), "heat map by counterscan", (1.0, 0.0))
+    return _write(out, head, (view.stored(values[None]).astype(dtype) for values in maps))
+
+
+def write_images(path: Path, images: Iterable[np.ndarray], out: Path) -> Path:
+    """`write_masks` for physical values `(c, h, w)` of a counterfactual, in the type and scaling of the volume.
+
+    What is as it was stays so bit for bit, for which the volume is read again along with them.
+    """
+    header, colours = nifti.described(path)
+    view, (place, start, size) = View.of(header.get_best_affine()), nifti.located(path, header)
+    shape = (*header.get_data_shape(), 1)[:3]
+
+    def encoded(file: BinaryIO) -> Iterator[np.ndarray]:
+        file.seek(start)
+        for image in images:
+            one = nifti.volume_of(header, colours, file.read(size // shape[2]), (*shape[:2], 1))
+            yield nifti.packed(one.encoded(view.stored(np.moveaxis(image[None], 1, -1))), header)
+
+    whole = nifti.volume_of(header, colours, b"", (0, 0, 0))
+    words = "synthetic counterfactual by counterscan"
+    head, _ = _head(header, header.get_data_dtype(), words, (whole.slope, whole.inter))
+    with nifti.opened(place) as file:
+        return _write(out, head, encoded(file))
+
+
+def _plain(path: Path) -> tuple[Nifti1Header, View]:
+    """The header of a volume without the window that its values were meant for, and how it is shown."""
     header, _ = nifti.described(path)
     header["cal_min"] = header["cal_max"] = 0
-    view, part = View.of(header.get_best_affine()), out.with_name(f"{out.name}.part")
+    return header, View.of(header.get_best_affine())
+
+
+def _write(out: Path, head: bytes, slices: Iterable[np.ndarray]) -> Path:
+    part = out.with_name(f"{out.name}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file, _packer(file, packed=out.suffix == ".gz") as target:
-            target.write(_head(header))
-            for mask in masks:
-                target.write(view.stored(mask[None]).astype(np.uint8).tobytes(order="F"))
+            target.write(head)
+            for stored in slices:
+                target.write(stored.tobytes(order="F"))
         os.replace(part, out)
     except OSError as error:
         with suppress(OSError):
@@ -65,14 +105,14 @@ def write_masks(path: Path, masks: Iterable[np.ndarray], out: Path) -> Path:
     return out
 
 
-def _head(source: Nifti1Header) -> bytes:
-    """All that stands before the values of a mask."""
-    none = np.broadcast_to(np.uint8(0), source.get_data_shape())  # takes one byte, whatever its shape
-    image = nifti.result_image(source, none, "mask by counterscan", (1.0, 0.0))
+def _head(source: Nifti1Header, dtype: np.dtype, words: str, scaling: tuple[float, float]) -> tuple[bytes, np.dtype]:
+    """All that stands before the values of a result, and the type that they are written in."""
+    none = np.broadcast_to(np.zeros((), dtype), source.get_data_shape())  # takes one value, whatever its shape
+    image = nifti.result_image(source, none, words, scaling)
     image.update_header()
     header = image.header
     header["vox_offset"] = header.single_vox_offset
-    return header.binaryblock + bytes(header.single_vox_offset - header.sizeof_hdr)
+    return header.binaryblock + bytes(header.single_vox_offset - header.sizeof_hdr), header.get_data_dtype()
 
 
 def _packer(file: BinaryIO, *, packed: bool) -> AbstractContextManager:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from counterscan.core import Explanation
-from counterscan.data.batches import read_mask
+from counterscan.data.alignment import Placed, inside
 from counterscan.data.fitting import fit_mask
 from counterscan.data.manifest import Case, Manifest
+from counterscan.data.opening import open_case
 from counterscan.data.scans import read_scan
 from counterscan.data.window import Window
 from counterscan.errors import ManifestError
@@ -54,7 +55,7 @@ def read_truth(manifest: Manifest, case: Case, explanation: Explanation) -> Trut
     """What the manifest knows of the one scan that `explanation` is of, at the size that it was worked on.
 
     The mask of a case without a mask file is empty where its labels say that it shows no disease, else unknown.
-    Raises ManifestError for a mask or twin of another number of slices.
+    Raises ManifestError for a mask on another grid than the scan, and for a twin of another number of slices.
     """
     count, *_ = explanation.images.shape
     patients = (case.patient or case.name,) * count
@@ -66,9 +67,17 @@ def _mask(manifest: Manifest, case: Case, explanation: Explanation) -> Tensor | 
     if case.mask_path is None:
         healthy = not manifest.diseased(case) and any(value is not None for value in case.labels.values())
         return torch.zeros(count, 1, *spatial, dtype=torch.bool) if healthy else None
-    mask = torch.from_numpy(read_mask(case.mask_path))
-    _same_slices(case.name, "mask", len(mask), count)
-    return fit_mask(mask[:, None], (spatial[0], spatial[1]))
+    scan = read_scan(case.mask_path)
+    _same_slices(case.name, "mask", len(scan), count)
+    if told := _grid(case, explanation).unlike(Placed.of(scan)):
+        raise ManifestError(f"{case.mask_path}: {told}; resample it to the grid of {case.path}, or mend the manifest")
+    return fit_mask(torch.from_numpy(inside(scan))[:, None], (spatial[0], spatial[1]))
+
+
+def _grid(case: Case, explanation: Explanation) -> Placed:
+    """The grid of the scan that was explained, from what was noted then, else from its file."""
+    noted = explanation.meta.get("grid")
+    return Placed.from_dict(noted) if noted else Placed.of(open_case(case))
 
 
 def _twin(case: Case, explanation: Explanation) -> Tensor | None:

@@ -124,7 +124,7 @@ def grid_of(scan: Scan, shape: tuple[int, ...]) -> Grid | None:
         places = np.arange(len(scan)) * _step(scan.affine)
     else:
         return None
-    if min(scan.spacing) <= 0 or np.abs(np.diff(places)).min() <= 0:
+    if min(scan.spacing) <= 0 or not np.abs(np.diff(places)).min() > 0:
         return None
     height, width = scan.pixels.shape[2:]
     pixel = scan.spacing[0] * height / shape[1], scan.spacing[1] * width / shape[2]
