@@ -1,0 +1,58 @@
+"""A small denoiser: the U-Net of `nets/unet.py`, told the noise level, preconditioned as EDM (arXiv 2206.00364)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from counterscan.nets.unet import UNet
+
+FREQUENCIES = 16  # of sines and of cosines that tell the noise level
+LOWEST, HIGHEST = 0.125, 4.0  # turns of these while ln(sigma) / 4 grows by one
+
+
+class DenoisingUNet(nn.Module):
+    """Maps `noisy` `(b, channels, h, w)` and `sigma` `(b,)` to the clean estimate `(b, channels, h, w)`.
+
+    noisy = clean + sigma * noise. `spread` is the root mean square of clean images; with it the U-Net's input and what
+    it has to answer have a mean square of one at every sigma. `h` and `w` must be divisible by
+    `patch * 2 ** (len(widths) - 1)`. Fresh, it answers the best estimate that is linear in the noisy pixel; how much of
+    that pixel is believed at which level is learned.
+    """
+
+    turns: Tensor
+
+    def __init__(
+        self,
+        channels: int = 1,
+        spread: float = 0.5,
+        widths: Sequence[int] = (64, 128, 160, 160),
+        patch: int = 4,
+        depth: int = 1,
+        conditions: int = 96,
+    ):
+        super().__init__()
+        self.spread = spread
+        self.embed = nn.Sequential(
+            nn.Linear(2 * FREQUENCIES, conditions), nn.SiLU(), nn.Linear(conditions, conditions), nn.SiLU()
+        )
+        self.unet = UNet(channels, channels, conditions, widths, patch, depth)
+        # noise of single pixels, which a patch of them is too narrow to carry through, is taken back by one factor
+        self.believed = nn.Linear(conditions, 1)
+        nn.init.zeros_(self.believed.weight)
+        nn.init.zeros_(self.believed.bias)
+        turns = torch.logspace(math.log2(LOWEST), math.log2(HIGHEST), FREQUENCIES, base=2) * 2 * math.pi
+        self.register_buffer("turns", turns, persistent=False)
+
+    def forward(self, noisy: Tensor, sigma: Tensor) -> Tensor:
+        level = sigma.float().view(-1, *[1] * (noisy.ndim - 1))
+        total = level.square() + self.spread**2
+        scaled, told = noisy / total.sqrt(), self.embed(self._told(sigma))
+        answer = self.unet(scaled, told).float() + self.believed(told).float().view_as(level) * scaled
+        return noisy * (self.spread**2 / total) + answer * (level * self.spread / total.sqrt())
+
+    def _told(self, sigma: Tensor) -> Tensor:
+        """Sines and cosines `(b, 2 * FREQUENCIES)` of the noise level."""
+        turned = (sigma.float().log() / 4)[:, None] * self.turns
+        return torch.cat([turned.sin(), turned.cos()], 1)

@@ -1,0 +1,174 @@
+"""Denoisers that other libraries saved: a folder of diffusers (UNet2DModel), a MONAI bundle (DiffusionModelUNet)."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from counterscan.core import Card
+from counterscan.errors import MissingExtra, WeightsError
+from counterscan.nets.blocks import freeze
+from counterscan.priors.schedules import DiscreteSchedule
+from counterscan.weights.store import CARD, load_card
+
+Predicts = Literal["noise", "velocity", "clean"]
+PREDICTS: Mapping[str, Predicts] = {"epsilon": "noise", "v_prediction": "velocity", "sample": "clean"}
+DIFFUSERS, MONAI = "diffusion_pytorch_model.safetensors", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A DDPM's network as `model(scaled, timesteps) -> answer`, with its schedule and what it predicts."""
+
+    model: Callable[[Tensor, Tensor], Tensor]
+    schedule: DiscreteSchedule
+    predicts: Predicts
+    card: Card
+
+
+def open_checkpoint(folder: Path) -> Checkpoint | None:
+    """What `folder` holds if it is of diffusers or MONAI; None if it is neither.
+
+    A `card.json` of ours beside it tells what the library's own files do not: window, modality, and with mean and std
+    the intensities that it was trained on; otherwise those are taken to be [-1, 1].
+    """
+    for place in (folder, folder / "unet"):
+        if _read(place / "config.json").get("_class_name") == "UNet2DModel":
+            return _diffusers(folder, place)
+    configs = [_read(path) for path in sorted((folder / "configs").glob("*.json"))]
+    if any(_part(config, ("DiffusionModelUNet",)) for config in configs):
+        return _monai(folder, {key: value for config in configs for key, value in config.items()})
+    return None
+
+
+def _diffusers(folder: Path, place: Path) -> Checkpoint:
+    try:
+        from diffusers import DDPMScheduler, UNet2DModel
+    except ImportError:
+        raise MissingExtra("diffusers", "diffusers") from None
+    _no_pickle(place / DIFFUSERS)
+    config = _read(place / "config.json")
+    schedules = [_read(path / "scheduler_config.json") for path in (folder, folder / "scheduler")]
+    told = next((schedule for schedule in schedules if schedule), None)
+    if told is None:
+        raise WeightsError(f"{folder} has no scheduler_config.json; save the scheduler that it was trained with there")
+    if config.get("class_embed_type") or config.get("num_class_embeds"):
+        raise WeightsError(f"{folder} holds a network that wants a class; give one that wants none")
+    network = UNet2DModel.from_pretrained(place, use_safetensors=True, local_files_only=True)
+    scheduler = DDPMScheduler.from_config({key: value for key, value in told.items() if not key.startswith("_")})
+    side = config["sample_size"]
+    shape = (config["in_channels"], *(side if isinstance(side, list | tuple) else (side, side)))
+
+    def model(scaled: Tensor, timesteps: Tensor) -> Tensor:
+        return network(scaled, timesteps).sample
+
+    check_finite(network, place)
+    freeze(network)
+    return Checkpoint(model, _schedule(scheduler), _predicts(told), _card(folder, shape, "diffusers"))
+
+
+def _monai(folder: Path, config: Mapping[str, Any]) -> Checkpoint:
+    try:
+        from monai.networks.nets import DiffusionModelUNet
+        from monai.networks.schedulers import DDPMScheduler
+    except ImportError:
+        raise MissingExtra("monai", "monai") from None
+    from safetensors.torch import load_file
+
+    path = folder / "models" / MONAI
+    _no_pickle(path)
+    settings = _part(config, ("DiffusionModelUNet",))
+    told = _part(config, ("DDPMScheduler", "DDIMScheduler"))
+    if not told:
+        raise WeightsError(f"{folder}/configs name no DDPMScheduler or DDIMScheduler; add the one it was trained with")
+    if settings.get("num_class_embeds") or settings.get("with_conditioning"):
+        raise WeightsError(f"{folder} holds a network that wants a class or a text; give one that wants neither")
+    network = DiffusionModelUNet(**settings)
+    try:
+        network.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit the network of its configs: {str(error)[:160]}") from None
+    known = ("num_train_timesteps", "schedule", "beta_start", "beta_end", "s", "sig_range")
+    scheduler = DDPMScheduler(**{key: value for key, value in told.items() if key in known})
+    shape = (settings["in_channels"], *_spatial(config))
+    check_finite(network, folder)
+    return Checkpoint(freeze(network), _schedule(scheduler), _predicts(told), _card(folder, shape, "MONAI"))
+
+
+def check_finite(module: nn.Module, folder: Path) -> None:
+    """Raise WeightsError where a weight is NaN or infinite: nothing that comes out of it would be a number."""
+    if not all(bool(torch.isfinite(value).all()) for value in module.state_dict().values()):
+        raise WeightsError(f"{folder} holds weights that are not finite; train it again with a lower learning rate")
+
+
+def _schedule(scheduler: Any) -> DiscreteSchedule:
+    """The library's own schedule; its last steps may hold no image at all, which is no level."""
+    alpha_bar = scheduler.alphas_cumprod.double()
+    return DiscreteSchedule(alpha_bar[alpha_bar > 1e-8])
+
+
+def _predicts(told: Mapping[str, Any]) -> Predicts:
+    kind = told.get("prediction_type", "epsilon")
+    if kind not in PREDICTS:
+        raise WeightsError(f"a scheduler predicts {kind!r}, which is none of {', '.join(PREDICTS)}")
+    return PREDICTS[kind]
+
+
+def _card(folder: Path, shape: tuple[int, ...], source: str) -> Card:
+    if (folder / CARD).exists():
+        card = load_card(folder)
+        if card.kind != "denoiser" or (shape and card.shape[:1] != shape[:1]):
+            raise WeightsError(f"{folder / CARD} is of a {card.kind} of shape {card.shape}; a denoiser {shape} is here")
+        return card
+    if len(shape) < 3 or None in shape:
+        raise WeightsError(f"{folder} does not tell the size of its images; add a {CARD} with kind and shape")
+    return Card(name=folder.name, kind="denoiser", shape=shape, classes=(), source=source)
+
+
+def _no_pickle(path: Path) -> None:
+    if path.exists():
+        return
+    pickles = [other.name for other in path.parent.glob("*") if other.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
+    cure = f"; {pickles[0]} is a pickle, which could run code: save it as safetensors" if pickles else ""
+    raise WeightsError(f"{path.parent} has no {path.name}{cure}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; nothing where there is no such file, or where it holds no object."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise WeightsError(f"{path} is no JSON: {error}") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _part(config: Mapping[str, Any], classes: tuple[str, ...]) -> dict[str, Any]:
+    """The arguments of the part of a bundle's config that is one of `classes`, references resolved."""
+    for value in config.values():
+        if isinstance(value, dict) and str(value.get("_target_", "")).rpartition(".")[2] in classes:
+            return {key: _resolved(one, config) for key, one in value.items() if not key.startswith("_")}
+    return {}
+
+
+def _resolved(value: Any, config: Mapping[str, Any]) -> Any:
+    """`@name` as what the config says of it; `$...` is code, which is not run."""
+    if isinstance(value, str) and value.startswith("$"):
+        raise WeightsError(f"a bundle's config asks to run {value!r}; write the value that it gives instead")
+    if isinstance(value, str) and value.startswith("@"):
+        if value[1:] not in config:
+            raise WeightsError(f"a bundle's config refers to {value!r}, which it does not hold; add it")
+        return _resolved(config[value[1:]], config)
+    return value
+
+
+def _spatial(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """The size of the images by the bundle's metadata."""
+    inputs: dict[str, dict[str, Any]] = config.get("network_data_format", {}).get("inputs", {})
+    shape = next((told.get("spatial_shape", ()) for told in inputs.values()), ())
+    return tuple(shape) if all(isinstance(side, int) for side in shape) else ()
