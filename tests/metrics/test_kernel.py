@@ -37,7 +37,7 @@ def test_on_average_it_is_the_closed_form_even_for_few_images():
     mean, scale = 0.8, 0.5
     moments = np.array([mean, mean**2 + scale**2, mean**3 + 3 * mean * scale**2]) - np.array([0, 1, 0])
     expected = float(np.array([3, 3, 1]) @ moments**2)
-    values = [kernel_distance(drawn(12, 1, seed), drawn(9, 1, 5000 + seed, mean, scale)).value for seed in range(1500)]
+    values = [kernel_distance(drawn(12, 1, seed), drawn(9, 1, 5000 + seed, mean, scale)).value for seed in range(500)]
     assert np.mean(values) == pytest.approx(expected, abs=4 * np.std(values) / math.sqrt(len(values)))
 
 
@@ -63,9 +63,9 @@ def test_zero_is_in_the_interval_of_two_samples_of_one_distribution(d, n, m, see
 
 
 def test_the_error_is_that_of_repetitions_where_the_sets_differ():
-    found = [kernel_distance(drawn(80, 4, seed), drawn(80, 4, 900 + seed, mean=0.7)) for seed in range(200)]
+    found = [kernel_distance(drawn(80, 4, seed), drawn(80, 4, 900 + seed, mean=0.7)) for seed in range(120)]
     spread = np.std([one.value for one in found])
-    assert np.mean([one.error for one in found]) == pytest.approx(spread, rel=0.2)
+    assert np.mean([one.error for one in found]) == pytest.approx(spread, rel=0.25)
     assert all(one.estimate.low > 0 for one in found)
 
 

@@ -21,7 +21,7 @@ def by_hand(real, fake, k):
     own, other = radii(real), radii(fake)
     far = np.array([[np.linalg.norm(x - y) for x in real] for y in fake])  # (m, n)
     inside = far <= np.array(own)
-    within = far.T <= np.array(other)
+    within = np.array(other) >= far.T
     return {
         "precision": inside.any(1).mean(),
         "recall": within.any(1).mean(),
@@ -43,11 +43,11 @@ def test_they_are_what_their_papers_define(offset, monkeypatch):
 
 
 def test_two_samples_of_one_distribution_have_the_density_and_coverage_expected():
-    found = [density_coverage(drawn(60, 4, seed), drawn(45, 4, 700 + seed)) for seed in range(60)]
+    found = [density_coverage(drawn(60, 4, seed), drawn(45, 4, 700 + seed)) for seed in range(40)]
     coverage = [one["coverage"].value for one in found]
-    assert np.mean(coverage) == pytest.approx(expected_coverage(60, 45), abs=4 * np.std(coverage) / 60**0.5)
+    assert np.mean(coverage) == pytest.approx(expected_coverage(60, 45), abs=4 * np.std(coverage) / 40**0.5)
     density = [one["density"].value for one in found]
-    assert np.mean(density) == pytest.approx(1, abs=4 * np.std(density) / 60**0.5)
+    assert np.mean(density) == pytest.approx(1, abs=4 * np.std(density) / 40**0.5)
 
 
 def test_a_set_that_repeats_one_real_image_is_precise_and_covers_nothing():

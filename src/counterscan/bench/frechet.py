@@ -1,14 +1,14 @@
 """Counterfactuals as a set, against real images of the class that was asked for, in the judge's features."""
 
+import random
 from pathlib import Path
 from typing import Any
 
 from counterscan.bench.setting import Setting, kept
 from counterscan.classifiers.features import Extractor, feature_layer
-from counterscan.data.manifest import Manifest
 from counterscan.errors import CounterscanError
 from counterscan.explainers.base import AttributionExplainer, Explainer
-from counterscan.metrics.populations import Explained, at_labels, case_samples, first, wanted_labels
+from counterscan.metrics.populations import Explained, at_labels, case_samples, drawn, wanted_labels
 from counterscan.metrics.sets import compare
 
 
@@ -29,15 +29,13 @@ def _compared(setting: Setting, explainer: Explainer, test: Path) -> dict[str, A
     assert setting.judge is not None
     extractor, shape, made = Extractor.of(setting.judge), setting.shape(explainer), Explained.of(test)
     labels = wanted_labels(setting.target, setting.classifier.card.classes)
-
-    def real(manifest: Manifest):
-        return case_samples(at_labels(manifest, labels), extractor, shape, setting.window)
-
-    n = min(made.n, len(at_labels(setting.part.test, labels)))
+    real, other = (at_labels(part, labels) for part in (setting.part.validation, setting.part.test))
+    n = min(made.n, len(other))
+    floor = random.Random(setting.seed).sample(other, n)
     found = compare(
-        first(made.samples(extractor), n),
-        real(setting.part.validation),
-        first(real(setting.part.test), n),
+        drawn(made.samples(extractor), n, made.n, setting.seed),
+        case_samples(real, extractor, shape, setting.window),
+        case_samples(floor, extractor, shape, setting.window),
         extractor.name,
     )
     return {

@@ -1,6 +1,7 @@
 """Where the two sets of a comparison come from: a manifest's images, or the counterfactuals that `explain` wrote."""
 
 import random
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from counterscan.metrics.realism import SplitStatistics
 from counterscan.metrics.sets import MOST, Realism, Sample, compare
 from counterscan.metrics.validity import attempted
 
+SMALLEST = 4  # real images: two to compare with, and two as a floor
 BATCH = 16  # images that are loaded and shown to the extractor at once
 
 
@@ -34,10 +36,10 @@ def realism(
 
     `made` is a folder that `explain` wrote (its counterfactuals of images that did not answer as asked before, found
     or not), or a manifest, or a folder of images. Real images count where their `labels` are as given, by default as
-    the explanations' target asks; those of patients who were explained are left out. The rest is dealt out by patient:
-    as many as were made, but half at most, are the floor, and the others are what both are compared with; of more made
-    images only as many as that are taken. Images are compared at `shape` `(c, h, w)` in `window`, both by default as
-    explained; a manifest needs a `shape`. Raises CounterscanError where one of the three sets is too small.
+    the explanations' target asks; those of patients of whom there is a made image are left out. The rest is dealt out
+    by patient: as many as were made, but half at most, are the floor, and the others are what both are compared with;
+    of more made images as many as that are drawn. Images are compared at `shape` `(c, h, w)` in `window`, both by
+    default as explained; a manifest needs a `shape`. Raises CounterscanError where one of the three sets is too small.
     """
     explained = _explained(made)
     if explained is None:
@@ -50,12 +52,20 @@ def realism(
         shape, window = shape or explained.shape, window or explained.window
         labels = explained.labels if labels is None else labels
     kept = [case for case in at_labels(real, labels or {}) if _patient(case) not in patients]
+    if len(kept) < SMALLEST:
+        raise CounterscanError(
+            f"{len(kept)} images of {real.root} show what was asked for and are of nobody in {_place(made)}; "
+            f"{SMALLEST} are needed, so give others"
+        )
     reference, floor = _dealt(kept, counted, seed)
     n = min(counted, len(floor))
     split = SplitStatistics()
-    fakes = case_samples(cases, extractor, shape, window) if explained is None else explained.samples(extractor, split)
+    if explained is None:
+        fakes = case_samples(random.Random(seed).sample(cases, n), extractor, shape, window)
+    else:
+        fakes = drawn(explained.samples(extractor, split), n, counted, seed)
     result = compare(
-        first(fakes, n),
+        fakes,
         case_samples(reference, extractor, shape, window),
         case_samples(floor[:n], extractor, shape, window),
         extractor.name,
@@ -83,11 +93,11 @@ class Explained:
         n, patients, one = 0, [], None
         for case in cases:
             found = Explanation.load(case)
-            if found.counterfactual is not None:
+            if found.counterfactual is not None and attempted(found).any():
                 n, one = n + int(attempted(found).sum()), found
                 patients.append(_explained_patient(found, case))
         if one is None:
-            raise CounterscanError(f"{folder} holds no counterfactuals; name the --out of `counterscan explain`")
+            raise CounterscanError(f"{folder} holds no counterfactuals of images that did not answer as asked before")
         window = Window(*one.meta["window"]) if one.meta.get("window") else None
         asked = wanted_labels(one.target, one.meta["classes"])
         return cls(cases, n, tuple(patients), tuple(one.images.shape[1:]), window, asked)
@@ -115,13 +125,14 @@ def case_samples(
         yield Sample(extractor(load_batch(part, shape, window)), tuple(_patient(case) for case in part))
 
 
-def first(samples: Iterable[Sample], n: int) -> Iterator[Sample]:
-    """The first `n` features, and no more is computed."""
+def drawn(samples: Iterable[Sample], n: int, of: int, seed: int = 0) -> Iterator[Sample]:
+    """An even draw of `n` among the `of` features that come."""
+    chosen, seen = set(random.Random(seed).sample(range(of), n)), 0
     for sample in samples:
-        if n <= 0:
-            return
-        yield sample[:n]
-        n -= len(sample)
+        keep = [index for index in range(len(sample)) if seen + index in chosen]
+        seen += len(sample)
+        if keep:
+            yield Sample(sample.features[keep], tuple(sample.patients[index] for index in keep))
 
 
 def at_labels(manifest: Manifest, labels: Mapping[str, int]) -> list[Case]:
@@ -139,7 +150,9 @@ def with_split(result: Realism, split: SplitStatistics) -> Realism:
     if min(one.n for one in (*split.real, *split.fake)) < 2:
         return result
     n, nan = sum(one.n for one in split.fake), float("nan")
-    added = {name: Estimate(getattr(split, name), nan, nan, n) for name in ("distance", "floor")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Realism.short says it
+        added = {name: Estimate(getattr(split, name), nan, nan, n) for name in ("distance", "floor")}
     key = "split_frechet_distance"
     return replace(
         result,
@@ -152,6 +165,10 @@ def _explained(made: str | Path | Manifest) -> Explained | None:
     if isinstance(made, Manifest) or not (Path(made) / "run.json").exists():
         return None
     return Explained.of(Path(made))
+
+
+def _place(made: str | Path | Manifest) -> Path:
+    return made.root if isinstance(made, Manifest) else Path(made)
 
 
 def _explained_patient(explanation: Explanation, folder: Path) -> str:

@@ -62,7 +62,13 @@ class ClassifierRecipe:
         command: str = "",
     ) -> Path:
         """Train on the manifest's training part, select on validation, measure on test; write weights and card."""
-        card = self._card(manifest, out, command)
+        task = self.task(manifest, self.card(manifest, out, command))
+        every = max(self.steps // VALIDATIONS, 1)
+        network = fit(task, out, steps=self.steps, every=every, seed=self.seed, resume=resume, say=say)
+        return save_weights(out, network, task.calibrated(network, task.card))
+
+    def task(self, manifest: Manifest, card: Card) -> "ClassifierTask":
+        """What is trained: a network with fresh weights, and the images of the three parts."""
         split = parts(manifest, fold=self.fold, share=self.share)
         images = {name: open_images(part, card.shape) for name, part in split.items()}
         if self.shuffled:
@@ -70,13 +76,10 @@ class ClassifierRecipe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = build(self.network, card.settings)
-        task = ClassifierTask(network, images, card, self.batch, self.rate, self.flip)
-        every = max(self.steps // VALIDATIONS, 1)
-        network = fit(task, out, steps=self.steps, every=every, seed=self.seed, resume=resume, say=say)
-        card = task.calibrated(network, card)
-        return save_weights(out, network, card)
+        return ClassifierTask(network, images, card, self.batch, self.rate, self.flip)
 
-    def _card(self, manifest: Manifest, out: Path, command: str) -> Card:
+    def card(self, manifest: Manifest, out: Path, command: str) -> Card:
+        """What the weights will expect and promise, as far as it is known before training."""
         if not manifest.classes:
             raise ManifestError(f"{manifest.root} has no class to learn; add a label column or one column per class")
         classes, channels = manifest.classes, self.channels or manifest.cases[0].read().pixels.shape[1]
@@ -113,30 +116,42 @@ class ClassifierTask:
         self.optimisers = {"network": torch.optim.AdamW(self.network.parameters(), self.rate, weight_decay=0.05)}
 
     def step(self, step: int) -> Mapping[str, float]:
-        train = self.images["train"]
+        images, labels = self.drawn()
         self.network.train()
+        return {"loss": self.descend(self.loss(self.logits(images), labels))}
+
+    def drawn(self) -> tuple[Tensor, Tensor]:
+        """A batch of training images, augmented, and their labels."""
+        train = self.images["train"]
         chosen = torch.randint(len(train), (self.batch,))
-        images, labels = augment(train.batch(chosen), flip=self.flip), train.labels[chosen]
+        return augment(train.batch(chosen), flip=self.flip), train.labels[chosen]
+
+    def logits(self, images: Tensor) -> Tensor:
+        """The network's answers in float32, computed in bfloat16, in whatever mode it is."""
         with torch.autocast("cpu", torch.bfloat16):
             logits = self.network(channels_last(images))
-        loss = self._loss(logits.float(), labels)
-        self.optimisers["network"].zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimisers["network"].step()
-        return {"loss": float(loss.detach())}
+        return logits.float()
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy, smoothed where a case has one class, else binary over the labels that are known."""
         if self.card.output == "softmax":
             return F.cross_entropy(logits, labels.argmax(1), label_smoothing=0.02)
         known = ~labels.isnan()
         losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(0.5), reduction="none")
         return (losses * known).sum() / known.sum().clamp_min(1)
 
+    def descend(self, loss: Tensor) -> float:
+        """One step of the optimiser down the loss, and its value."""
+        self.optimisers["network"].zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimisers["network"].step()
+        return float(loss.detach())
+
     def validate(self, network: nn.Module) -> Mapping[str, float]:
         answers, labels, _ = self._answers(network, "validation")
-        aucs = [_area(answers[:, k], labels[:, k]) for k in range(labels.shape[1])]
-        return {"score": float(np.nanmean(aucs)), "auc": float(np.nanmean(aucs))}
+        area = mean_area(answers, labels)
+        return {"score": area, "auc": area}
 
     def preview(self, network: nn.Module, path: Path) -> None:
         """A sheet of augmented training images, to see what the network sees."""
@@ -162,6 +177,11 @@ class ClassifierTask:
             for measure, estimate in measures.items()
         }
         return card.model_copy(update={"metrics": metrics})
+
+
+def mean_area(answers: np.ndarray, labels: np.ndarray) -> float:
+    """The mean AUC over the classes of `answers` and `labels` `(n, k)`; those without both kinds do not count."""
+    return float(np.nanmean([_area(answers[:, k], labels[:, k]) for k in range(labels.shape[1])]))
 
 
 def _area(answers: np.ndarray, labels: np.ndarray) -> float:
