@@ -104,3 +104,12 @@ def test_a_name_that_does_not_exist():
 def test_an_unknown_network_is_answered_with_the_nearest():
     with pytest.raises(WeightsError, match="did you mean 'resnet'"):
         build("resnt", {})
+
+
+def test_a_key_that_never_ends_does_not_make_the_line_long(tmp_path):
+    """Found by bench/fuzz.py."""
+    (tmp_path / "card.json").write_text(json.dumps({"name": "x", "netw" + "[" * 5000: 1}))
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(WeightsError, match="is no card") as refused:
+        load_weights(tmp_path)
+    assert len(str(refused.value)) < 400 + len(str(tmp_path))

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from torch import nn
 
 from counterscan.classifiers.answers import number_of
@@ -22,6 +21,7 @@ from counterscan.classifiers.torch import TorchClassifier, one_line
 from counterscan.core import Card, Classifier
 from counterscan.errors import ClassifierError, UnknownName, WeightsError, did_you_mean
 from counterscan.registry import shipped_weights
+from counterscan.weights.store import load_weights, parse_card
 
 PROGRAMS = (".pt", ".pth", ".pt2", ".ts", ".ckpt", ".pkl", ".pickle", ".bin")  # what is inside decides
 PROCESS = "process:"
@@ -64,22 +64,13 @@ def load_classifier(spec: str | Path, card: Card | str | Path | None = None) -> 
 def read_card(path: Path) -> Card:
     """The card in a JSON file; WeightsError says what is wrong with it."""
     try:
-        return _parsed(path.read_bytes(), str(path))
+        return parse_card(path.read_bytes(), str(path))
     except OSError:
         raise WeightsError(f"{path} cannot be read; name a card.json") from None
 
 
-def _parsed(data: bytes, source: str) -> Card:
-    try:
-        return Card.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise WeightsError(f"{source} is no card: {where}: {first['msg']}") from None
-
-
 def _shipped() -> list[str]:
-    return [name for name in shipped_weights() if not name.endswith("/inpainting")]
+    return [name for name in shipped_weights() if name.endswith(("/classifier", "/judge"))]
 
 
 def _card_beside(path: Path) -> Card:
@@ -92,8 +83,6 @@ def _card_beside(path: Path) -> Card:
 
 
 def _from_weights(text: str) -> Classifier:
-    from counterscan.weights.store import load_weights
-
     return TorchClassifier(*load_weights(text, kind="classifier"))
 
 
@@ -113,7 +102,7 @@ def _from_service(url: str, given: Card | None) -> Classifier:
 
 def _card_of(service: Service) -> Card:
     try:
-        return _parsed(service.card(), f"the answer of {service.name} to GET")
+        return parse_card(service.card(), f"the answer of {service.name} to GET")
     except (ClassifierError, WeightsError) as error:
         raise WeightsError(f"{error}; give --card, or let the service answer GET with its card") from None
 
@@ -125,7 +114,7 @@ def _from_process(name: str, given: Card | None) -> Classifier:
     told = b"" if given else worker.card()
     if not (given or told):
         raise ClassifierError(f"{worker} has no card; set {name.partition(':')[2]}.card = Card(...), or give --card")
-    card = given or _parsed(told, f"the card of {worker}")
+    card = given or parse_card(told, f"the card of {worker}")
     worker.timeout = number_of(card, "timeout", worker.timeout)
     return FunctionClassifier(worker, card)
 

@@ -92,10 +92,17 @@ def load_card(folder: Path) -> Card:
     path = folder / CARD
     if not path.exists():
         raise WeightsError(f"{folder} has no {CARD}; weights without a card do not load")
+    return parse_card(path.read_bytes(), str(path))
+
+
+def parse_card(data: bytes, source: str) -> Card:
+    """The card in JSON that came from `source`; WeightsError says in one short line what is wrong with it."""
     try:
-        return Card.model_validate_json(path.read_bytes())
+        return Card.model_validate_json(data)
     except ValidationError as error:
-        raise WeightsError(f"{path} is no card: {_line(error.errors()[0]['msg'])} {error.errors()[0]['loc']}") from None
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))[:80] or "the file"
+        raise WeightsError(f"{source} is no card: {where}: {_line(first['msg'])}") from None
 
 
 def find_weights(name: str | Path) -> Path:
