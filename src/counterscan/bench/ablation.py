@@ -12,6 +12,7 @@ from typing import Any
 
 from counterscan.bench.methods import Method, named
 from counterscan.bench.parts import drawn_once
+from counterscan.bench.rows import FIRST
 from counterscan.bench.setting import Setting
 from counterscan.bench.suite import Asked, Making
 from counterscan.bench.table import Table
@@ -20,7 +21,6 @@ from counterscan.registry import RECIPES
 
 STEPS, TRAINED_ON = 800, 4000  # of each training, and phantoms to train on
 QUICK_STEPS, QUICK_TRAINED_ON = 10, 120
-WHOLE = "inpainting"  # the variant that nothing is taken from, with which the others are compared
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Variant:
 
 
 VARIANTS = {
-    WHOLE: Variant(),
+    FIRST: Variant(),
     "without-adversarial": Variant({"adversarial": 0.0}),
     "without-flipping": Variant({"flipping": 0.0}),
     "without-closeness": Variant({"closeness": 0.0}),
@@ -44,7 +44,7 @@ VARIANTS = {
     "not-confined": Variant(explained={"confined": False}),
 }
 METHODS = tuple(
-    Method(name, "inpainting", WHOLE if variant.explained else name, variant.explained, published=False)
+    Method(name, "inpainting", FIRST if variant.explained else name, variant.explained, published=False)
     for name, variant in VARIANTS.items()
 )
 

@@ -1,7 +1,5 @@
 """What the recipes of editors share: findings, images, card, networks, and the adversarial step."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +13,7 @@ from counterscan.errors import CounterscanError, ManifestError
 from counterscan.nets import build
 from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.priors.editor import load_editor
+from counterscan.train.descent import learning
 from counterscan.train.parts import parts
 
 
@@ -96,29 +95,18 @@ def editor_optimisers(generator: nn.Module, discriminator: nn.Module, rate: floa
     }
 
 
-def learning(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are trained: not those of a frozen guide."""
-    return [p for p in module.parameters() if p.requires_grad]
-
-
-def descend(module: nn.Module, optimiser: torch.optim.Optimizer, losses: Mapping[str, Tensor]) -> dict[str, float]:
-    """One step of `module` down the sum of `losses`, and their values."""
-    optimiser.zero_grad(set_to_none=True)
-    torch.stack(list(losses.values())).sum().backward()
-    nn.utils.clip_grad_norm_(learning(module), 1.0)
-    optimiser.step()
-    return {name: float(value.detach()) for name, value in losses.items()}
-
-
-def approval(discriminator: nn.Module, images: Tensor, condition: Tensor) -> Tensor:
-    """The discriminator's mean score of `images`, differentiable in them and not in the discriminator."""
-    for p in discriminator.parameters():
-        p.requires_grad_(False)
+def scored(discriminator: nn.Module, images: Tensor, condition: Tensor) -> Tensor:
+    """The discriminator's scores of `images` in float32, computed in bfloat16."""
     with torch.autocast("cpu", torch.bfloat16):
-        score = discriminator(channels_last(images), condition).float().mean()
-    for p in discriminator.parameters():
-        p.requires_grad_(True)
-    return score
+        return discriminator(channels_last(images), condition).float()
+
+
+def judged(discriminator: nn.Module, images: Tensor, condition: Tensor) -> Tensor:
+    """The same scores, differentiable in the images and not in the discriminator."""
+    discriminator.requires_grad_(False)
+    scores = scored(discriminator, images, condition)
+    discriminator.requires_grad_(True)
+    return scores
 
 
 def discriminate(
@@ -129,9 +117,7 @@ def discriminate(
 ) -> float:
     """One step of the discriminator by the hinge loss; `real` and `fake` are images with their conditions."""
     images, condition = (torch.cat(pair) for pair in zip(real, fake, strict=True))
-    with torch.autocast("cpu", torch.bfloat16):
-        scores = discriminator(channels_last(images), condition)
-    on_real, on_fake = scores.float().split([len(real[0]), len(fake[0])])
+    on_real, on_fake = scored(discriminator, images, condition).split([len(real[0]), len(fake[0])])
     loss = F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()
     optimiser.zero_grad(set_to_none=True)
     loss.backward()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from counterscan.errors import CounterscanError
 
+VALIDATIONS = 10  # in a training, unless it is asked for otherwise
 AVERAGE = 0.998  # decay of the moving averages, reached after as many steps as it looks back
 
 
@@ -43,15 +44,16 @@ def fit(
     folder: Path,
     *,
     steps: int,
-    every: int,
+    every: int | None = None,
     seed: int = 0,
     resume: bool = False,
     say: Callable[[str], None] = print,
 ) -> nn.Module:
-    """Train `task` for `steps`, validating and saving `every` so many; return the averaged network that scored best.
+    """Train `task` for `steps`, validating and saving `every` so many (a tenth); return the average that scored best.
 
     `folder` gets `checkpoint.pt`, `log.jsonl` and `previews/`. Without `resume` a folder with a checkpoint is refused.
     """
+    every = every or max(steps // VALIDATIONS, 1)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists() and not resume:

@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 
 SHIFTED = 1.0  # degrees: slices that are shifted against each other by more are told
 INTERVAL = (
-    "ml_low to ml_high is the volume at the mask's threshold times and divided by {factor:g}; it held the true "
-    "volume of {coverage} lesions found in phantom volumes (docs/volumes.md), and says nothing of those missed"
+    "ml_low to ml_high is the volume at the mask's threshold times and divided by {factor:g}; how often that holds the "
+    "true volume was measured on phantoms (docs/volumes.md), and it says nothing of lesions that were missed"
 )
-COVERAGE = "33 of the 39"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +65,7 @@ class Volume:
         return {
             "slices": len(self.heat),
             "coordinates": f"{space}+ millimetres" if self._placed else "",
-            "interval": INTERVAL.format(factor=self.rule.widen, coverage=COVERAGE),
+            "interval": INTERVAL.format(factor=self.rule.widen),
             "rule": self.rule.to_dict(),
             "notes": notes(self.scan),
             "lesions": [self._row(number, lesion) for number, lesion in enumerate(self.found.lesions, 1)],

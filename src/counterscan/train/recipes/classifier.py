@@ -20,11 +20,10 @@ from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.pictures import contact_sheet, grey
 from counterscan.registry import RECIPES
 from counterscan.train.augment import augment
+from counterscan.train.descent import descend
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
 from counterscan.weights.store import save_weights
-
-VALIDATIONS = 10  # while training
 
 
 @RECIPES.register("classifier")
@@ -63,8 +62,7 @@ class ClassifierRecipe:
     ) -> Path:
         """Train on the manifest's training part, select on validation, measure on test; write weights and card."""
         task = self.task(manifest, self.card(manifest, out, command))
-        every = max(self.steps // VALIDATIONS, 1)
-        network = fit(task, out, steps=self.steps, every=every, seed=self.seed, resume=resume, say=say)
+        network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         return save_weights(out, network, task.calibrated(network, task.card))
 
     def task(self, manifest: Manifest, card: Card) -> "ClassifierTask":
@@ -142,11 +140,7 @@ class ClassifierTask:
 
     def descend(self, loss: Tensor) -> float:
         """One step of the optimiser down the loss, and its value."""
-        self.optimisers["network"].zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimisers["network"].step()
-        return float(loss.detach())
+        return descend(self.network, self.optimisers["network"], {"loss": loss}, clip=5.0)["loss"]
 
     def validate(self, network: nn.Module) -> Mapping[str, float]:
         answers, labels, _ = self._answers(network, "validation")

@@ -21,16 +21,15 @@ from counterscan.core import Card, Classifier
 from counterscan.data.batches import Images
 from counterscan.data.manifest import Manifest
 from counterscan.errors import CounterscanError, did_you_mean
-from counterscan.nets.blocks import channels_last
 from counterscan.priors.editor import inpaint
 from counterscan.registry import RECIPES
-from counterscan.train.editing import descend, editor_card, editor_networks, indices_of, learning, open_parts
+from counterscan.train.descent import descend, learning
+from counterscan.train.editing import editor_card, editor_networks, indices_of, judged, open_parts, scored
 from counterscan.train.loop import fit
 from counterscan.train.selection import Selection
 from counterscan.train.terms import answering, closeness, desired, pleasing, telling, variation
 from counterscan.weights.store import save_weights
 
-VALIDATIONS = 10  # while training
 PUBLISHED_SIDE = 256
 CYCLES = ("image", "edited", "none")
 FUSIONS = ("clamp", "tanh", "none")
@@ -122,8 +121,7 @@ class CoinRecipe:
             networks = editor_networks(card, classifier)
         selection = Selection(classifier, images["validation"], findings, card)
         task = CoinTask(*networks, classifier, images["train"], findings, selection, self)
-        every = max(self.steps // VALIDATIONS, 1)
-        network = fit(task, out, steps=self.steps, every=every, seed=self.seed, resume=resume, say=say)
+        network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         return save_weights(out, network, selection.calibrated(network, card))
 
     def _card(self, card: Card) -> Card:
@@ -195,20 +193,15 @@ class CoinTask:
         return once + closeness(images if self.recipe.cycle == "image" else edited, self._edit(edited))
 
     def _pleasing(self, edited: Tensor) -> Tensor:
-        self.discriminator.requires_grad_(False)
-        scores = self._scores(edited, torch.zeros(len(edited), self.asked.shape[1]))
-        self.discriminator.requires_grad_(True)
+        scores = judged(self.discriminator, edited, torch.zeros(len(edited), self.asked.shape[1]))
         return pleasing(scores, hinge=self.recipe.hinge)
 
     def _telling(self, real: tuple[Tensor, Tensor], edited: Tensor) -> Tensor:
         images, seen = real
-        scores = self._scores(torch.cat([images, edited]), torch.cat([seen, torch.zeros_like(seen)]))
+        condition = torch.cat([seen, torch.zeros_like(seen)])
+        scores = scored(self.discriminator, torch.cat([images, edited]), condition)
         on_real, on_fake = scores.split([len(images), len(edited)])
         return telling(on_real, on_fake, hinge=self.recipe.hinge)
-
-    def _scores(self, images: Tensor, condition: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return self.discriminator(channels_last(images), condition).float()
 
     def _answers(self, images: Tensor) -> Tensor:
         """The classifier's log-odds `(b, findings)`."""

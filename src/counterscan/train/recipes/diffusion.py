@@ -23,11 +23,11 @@ from counterscan.priors.denoiser import NetworkDenoiser
 from counterscan.priors.sampling import Noise, dpm_solver
 from counterscan.priors.schedules import karras
 from counterscan.registry import RECIPES
+from counterscan.train.descent import descend
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
 from counterscan.weights.store import save_weights
 
-VALIDATIONS = 10  # while training
 MIDDLE, WIDTH = -0.8, 1.4  # of ln(sigma)
 LEVELS = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)  # at which the error is measured
 MOST = 64  # images that it is measured on
@@ -70,8 +70,7 @@ class DiffusionRecipe:
             torch.manual_seed(self.seed)
             network = fast_layout(build(card.network, card.settings))
         task = DiffusionTask(network, images, card, self.batch, self.rate, self.flip)
-        every = max(self.steps // VALIDATIONS, 1)
-        network = fit(task, out, steps=self.steps, every=every, seed=self.seed, resume=resume, say=say)
+        network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         metrics = {f"test_{name}": value for name, value in task.errors(network, "test").items()}
         return save_weights(out, network, card.model_copy(update={"metrics": metrics}))
 
@@ -123,11 +122,7 @@ class DiffusionTask:
         noisy = clean + sigma.view(-1, 1, 1, 1) * torch.randn_like(clean)
         errors = (self.denoiser(noisy, sigma) - clean).square().mean((1, 2, 3))
         loss = (self._weight(sigma) * errors).mean()
-        self.optimisers["network"].zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimisers["network"].step()
-        return {"loss": float(loss.detach())}
+        return descend(self.network, self.optimisers["network"], {"loss": loss})
 
     def _weight(self, sigma: Tensor) -> Tensor:
         return (sigma.square() + self.spread**2) / (sigma * self.spread).square()

@@ -23,15 +23,15 @@ from counterscan.priors.editor import inpaint
 from counterscan.registry import RECIPES
 from counterscan.train.attention import Attention
 from counterscan.train.corruption import changed, grown
+from counterscan.train.descent import descend
 from counterscan.train.editing import (
-    approval,
-    descend,
     discriminate,
     editor_card,
     editor_networks,
     editor_optimisers,
     indices_of,
     jittered,
+    judged,
     open_parts,
     start_from,
 )
@@ -41,7 +41,6 @@ from counterscan.train.selection import Selection
 from counterscan.train.spoiling import Spoiler, Spoilt
 from counterscan.weights.store import save_weights
 
-VALIDATIONS = 10  # while training
 LEAST = 5  # images in a batch
 HOSTS = 5  # times as many healthy images as abnormal ones are looked through for one that a graft fits into
 # Healthy anatomy first, and the classifier's gradient last: a generator that must flip the classifier before it can
@@ -129,8 +128,7 @@ class InpaintingRecipe:
                 rate=self.rate,
                 trained=FLIPPING_IN_FULL if self.start else 0.0,
             )
-        every = max(self.steps // VALIDATIONS, 1)
-        network = fit(task, out, steps=self.steps, every=every, seed=self.seed, resume=resume, say=say)
+        network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         return save_weights(out, network, selection.calibrated(network, card))
 
     def _weights(self) -> "Weights":
@@ -206,7 +204,7 @@ class InpaintingTask:
             "variation": w.variation * _variation(change),
         }
         if w.adversarial:
-            losses["adversarial"] = -w.adversarial * ramp * approval(self.discriminator, counterfactual, condition)
+            losses["adversarial"] = -w.adversarial * ramp * judged(self.discriminator, counterfactual, condition).mean()
         return losses
 
     def _flip(self, counterfactual: Tensor, condition: Tensor) -> Tensor:

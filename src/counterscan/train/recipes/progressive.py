@@ -23,15 +23,15 @@ from counterscan.explainers.progressive import Progressive
 from counterscan.pictures import contact_sheet, grey
 from counterscan.priors.editor import ConditionedEditor, conditions, inpaint
 from counterscan.registry import RECIPES
+from counterscan.train.descent import descend
 from counterscan.train.editing import (
-    approval,
-    descend,
     discriminate,
     editor_card,
     editor_networks,
     editor_optimisers,
     indices_of,
     jittered,
+    judged,
     open_parts,
 )
 from counterscan.train.loop import fit
@@ -40,7 +40,6 @@ from counterscan.train.selection import Selection
 from counterscan.train.terms import divergence
 from counterscan.weights.store import save_weights
 
-VALIDATIONS = 10  # while training
 SURE = 0.02  # no more certain than this need an answer be: log-odds have no end, and kidneys no end of brightness
 SHOWN, FRAMES = 6, 7  # images of a preview, and how many of their frames
 FILMED = 48  # validation images whose films are looked at
@@ -109,8 +108,7 @@ class ProgressiveRecipe:
             networks = editor_networks(card, classifier)
             weights = Weights(**{item.name: getattr(self, item.name) for item in fields(Weights)})
             task = ProgressiveTask(*networks, classifier, sampler, selection, self.bins, weights, self.batch, self.rate)
-        every = max(self.steps // VALIDATIONS, 1)
-        network = fit(task, out, steps=self.steps, every=every, seed=self.seed, resume=resume, say=say)
+        network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         return save_weights(out, network, selection.calibrated(network, card, task.answer(network)))
 
 
@@ -151,7 +149,7 @@ class ProgressiveTask:
         }
         if not self.weights.adversarial:
             return descend(self.generator, self.optimisers["generator"], losses)
-        losses["adversarial"] = -self.weights.adversarial * approval(self.discriminator, edited, there)
+        losses["adversarial"] = -self.weights.adversarial * judged(self.discriminator, edited, there).mean()
         values = descend(self.generator, self.optimisers["generator"], losses)
         values["discriminator"] = discriminate(
             self.discriminator, self.optimisers["discriminator"], (images, back), (edited.detach(), there)

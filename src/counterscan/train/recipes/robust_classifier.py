@@ -27,7 +27,7 @@ from counterscan.errors import ClassifierError, CounterscanError
 from counterscan.registry import RECIPES
 from counterscan.train.attack import PGD
 from counterscan.train.loop import fit
-from counterscan.train.recipes.classifier import VALIDATIONS, ClassifierRecipe, ClassifierTask, mean_area
+from counterscan.train.recipes.classifier import ClassifierRecipe, ClassifierTask, mean_area
 from counterscan.train.robustness import robustness
 from counterscan.weights.store import save_weights
 
@@ -90,8 +90,7 @@ class RobustClassifierRecipe:
         task = RobustTask(plain.task(manifest, card), attack, self.method, self.beta, int(self.warm_up * self.steps))
         if begun is not None:
             _begin(task.plain.network, begun)
-        every = max(self.steps // VALIDATIONS, 1)
-        network = fit(task, out, steps=self.steps, every=every, seed=self.seed, resume=resume, say=say)
+        network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         say("attacking test images")
         card = task.plain.calibrated(network, card)
         found = self._measured(task.plain.images["test"], TorchClassifier(network, card), beside)

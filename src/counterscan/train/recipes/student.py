@@ -24,13 +24,13 @@ from counterscan.priors.editor import BATCH
 from counterscan.priors.segmenter import NetworkSegmenter
 from counterscan.registry import RECIPES
 from counterscan.train.augment import augment_both
+from counterscan.train.descent import descend
 from counterscan.train.editing import indices_of
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
 from counterscan.train.sampler import pick
 from counterscan.weights.store import save_weights
 
-VALIDATIONS = 10  # while training
 SHOWN = 8  # images in a preview
 MOST = 300  # validation images looked at while training
 
@@ -78,8 +78,7 @@ class StudentRecipe:
             torch.manual_seed(self.seed)
             network = fast_layout(build(card.network, card.settings))
         task = StudentTask(network, images, card, self.batch, self.rate, self.flip)
-        every = max(self.steps // VALIDATIONS, 1)
-        network = fit(task, out, steps=self.steps, every=every, seed=self.seed, resume=resume, say=say)
+        network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         return save_weights(out, network, task.calibrated(network))
 
     def _card(self, manifest: Manifest, out: Path, command: str) -> Card:
@@ -175,11 +174,7 @@ class StudentTask:
         with torch.autocast("cpu", torch.bfloat16):
             logits = self.network(channels_last(images))
         loss = self.loss(logits.float(), masks.float())
-        self.optimisers["network"].zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimisers["network"].step()
-        return {"loss": float(loss.detach())}
+        return descend(self.network, self.optimisers["network"], {"loss": loss}, clip=5.0)
 
     def _masks(self, part: str, chosen: Tensor) -> Tensor:
         masks = torch.zeros(len(chosen), 1, *self.card.shape[1:], dtype=torch.bool)
