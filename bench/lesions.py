@@ -9,6 +9,7 @@ by the rule for images, and by that for volumes. Figures are means over volumes 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from counterscan.core import Target
 from counterscan.data.phantoms.volume import VolumePhantom, draw_volume
 from counterscan.data.window import Window
 from counterscan.explainers.inpainting import Inpainting
+from counterscan.metrics.confidence import Objects
 from counterscan.metrics.intervals import bootstrap, paired
 from counterscan.metrics.lesions import Found, Grid, VolumeRule
 from counterscan.metrics.masks import MaskRule
@@ -35,7 +37,7 @@ def maps(phantom: VolumePhantom, classifier, explainer) -> tuple[np.ndarray, np.
     return heat, np.concatenate([(~NONE.reached(part.before)).numpy() for part in parts])
 
 
-def measured(found: Found, truth: np.ndarray) -> dict[str, float]:
+def measured(found: Found, truth: np.ndarray) -> dict[str, Any]:
     """IoU, Dice, whether the lesion was met, objects that meet none, and the volume's interval."""
     numbers = np.stack([found.numbered(index) for index in range(len(truth))])
     mask, met = numbers > 0, set(np.unique(numbers[truth])) - {0}
@@ -45,6 +47,7 @@ def measured(found: Found, truth: np.ndarray) -> dict[str, float]:
         "dice": 2 * both / (mask.sum() + truth.sum()) if sick else np.nan,
         "met": bool(met) if sick else np.nan,
         "false_objects": len(found.lesions) - len(met),
+        "met_by": sorted(met),
         "lesion": max(met, key=lambda number: (truth & (numbers == number)).sum(), default=0),
     }
 
@@ -67,6 +70,7 @@ def main() -> None:
     classifier, editor = load_classifier("abdomen/classifier"), load_editor("abdomen/inpainting")
     plane, rows = MaskRule.from_dict(editor.card.mask_rule), []
     rules = {"images": VolumeRule(plane, across=0, thinnest=0, smallest=0), "volumes": VolumeRule(plane)}
+    objects = Objects()
     for index in range(arguments.n):
         slices, step = KINDS[index % len(KINDS)]
         tumour = None if arguments.healthy else True
@@ -77,6 +81,9 @@ def main() -> None:
         for name, rule in rules.items():
             found = rule(heat if name == "volumes" else heat * tried[:, None, None], grid, tried)
             row[name] = measured(found, phantom.mask)
+        objects.confidence += [lesion.confidence for lesion in found.lesions]
+        objects.hits += [float(number in row["volumes"]["met_by"]) for number in range(1, len(found.lesions) + 1)]
+        objects.patients += [str(index)] * len(found.lesions)
         row["volumes"]["covered"] = covered(found, row["volumes"]["lesion"], phantom.ml)
         rows.append(row)
     figures = {}
@@ -85,6 +92,9 @@ def main() -> None:
         figures |= {f"{metric}, rule for {name}": bootstrap(each) for name, each in values.items()}
         figures[f"{metric}, volumes minus images"] = paired(values["volumes"], values["images"])
     figures["interval holds the true volume"] = bootstrap([row["volumes"]["covered"] for row in rows])
+    figures["confidence of the lesions found"] = bootstrap(objects.confidence, objects.patients)
+    figures["lesions found that are true"] = bootstrap(objects.hits, objects.patients)
+    figures["confidence off by"] = objects.error()
     for name, estimate in figures.items():
         print(f"{name:<40} {estimate}")
     if arguments.json:

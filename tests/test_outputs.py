@@ -1,5 +1,6 @@
 """What a case leaves behind: results in the format of its scan, and nothing of who the patient is."""
 
+import csv
 import gzip
 import json
 import zlib
@@ -273,3 +274,28 @@ def test_masks_alone_lie_under_the_names_of_their_scans(tmp_path):
     explained(tmp_path / "series", tmp_path / "volume", masks_only=True)
     (mask,) = (tmp_path / "volume" / "masks").rglob("*.dcm")
     assert mask.is_file()
+
+
+def test_a_case_has_the_confidence_of_its_largest_object_or_none(tmp_path):
+    dicom(tmp_path / "scan.dcm")
+    rule = MaskRule(0.25, confidence_intercept=-1.0, confidence_slope=2.0)
+    for name, changes in {"all": {}, "masks": {"masks_only": True}, "unknown": {"rule": MaskRule(0.25)}}.items():
+        explained(tmp_path / "scan.dcm", tmp_path / name, **{"rule": rule, **changes})
+    told = {name: next(csv.DictReader((tmp_path / name / "cases.csv").open())) for name in ("all", "masks", "unknown")}
+    (expected,) = rule.confidence(rule.objects(Explanation.load(tmp_path / "all/cases/scan").heatmap[0, 0].numpy())[2])
+    assert float(told["all"]["confidence"]) == pytest.approx(expected, abs=1e-3)
+    assert told["masks"]["confidence"] == told["all"]["confidence"]
+    assert told["unknown"]["confidence"] == ""
+
+
+def test_what_the_answer_is_at_scan_knows_the_units_that_the_manifest_gave(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    stored = ((pixels().astype(int) + 1000) * 16).astype(np.uint16)
+    Image.fromarray(stored).save(folder / "scan.png")
+    (folder / "labels.csv").write_text("path,bright\nscan.png,1\n")
+    low, high = float(pixels().min()), float(pixels().max())
+    (folder / "dataset.toml").write_text(f"slope = 0.0625\nintercept = -1000\nwindow = [{low}, {high}, 'HU']\n")
+    case = explained(folder, tmp_path / "out")
+    row = json.loads((case / "explanation.json").read_text())["meta"]["row"]
+    assert row["p_scan_bright"] == pytest.approx(row["p_after_bright"], abs=0.05)

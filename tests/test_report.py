@@ -137,3 +137,13 @@ def test_the_mask_shown_is_the_one_that_was_scored(tmp_path):
     folder = run(tmp_path / "a", n=2)
     (folder / "score.json").write_text(json.dumps({"metrics": {}, "mask_rule": {"threshold": 0.9}}))
     assert 'alt="mask outline"' not in write_page(folder).read_text()
+
+
+def test_a_mask_says_how_sure_it_is_where_that_is_known(tmp_path):
+    folder = run(tmp_path / "a")
+    assert "confidence" not in write_page(folder).read_text()
+    rule = {"threshold": 0.1, "confidence_intercept": 2.0, "confidence_slope": 0.0}
+    (folder / "score.json").write_text(json.dumps({"metrics": {}, "mask_rule": rule}))
+    text = write_page(folder).read_text()
+    masks = len(list((folder / "cases").iterdir())) - 1  # the last was already there, and has none
+    assert text.count(">confidence 0.88<") == masks

@@ -20,8 +20,9 @@ from counterscan.classifiers.wrappers import Fitted
 from counterscan.core import Explanation
 from counterscan.data.alignment import Placed
 from counterscan.data.batches import read_mask
+from counterscan.data.bits import Bits
 from counterscan.data.files import write_whole
-from counterscan.data.fitting import fit_images, fit_mask
+from counterscan.data.fitting import fit_mask
 from counterscan.data.maker import Maker
 from counterscan.data.manifest import Case
 from counterscan.data.measurements import Numbers
@@ -29,12 +30,14 @@ from counterscan.data.opening import open_scan, part_of
 from counterscan.data.results import write_change, write_heatmap, write_mask, write_masks, write_report
 from counterscan.data.scans import Scan
 from counterscan.errors import CounterscanError, ScanError
+from counterscan.metrics.confidence import of_largest, told
 from counterscan.metrics.lesions import Grid
 from counterscan.metrics.masks import mask_of
-from counterscan.metrics.validity import attempted
 from counterscan.pictures import case_figure
+from counterscan.volumes.content import Content, delivered
 from counterscan.volumes.page import SlicePictures
-from counterscan.volumes.stream import Volume, collected, joined
+from counterscan.volumes.stream import Volume, collected
+from counterscan.volumes.tensors import SliceTensors, some_slices
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,15 +71,28 @@ class CaseFolders:
     def write_volume(self, job: "Job", case: Case, scan: Scan, grid: Grid) -> dict[str, Any]:
         """Explain one volume slice by slice, write everything about it and answer its row."""
         with self._part(case) as part:
-            pictures = SlicePictures(part / "volume.html", job.target)
-            kept: list[Explanation] = []
-            volume = collected(job, scan, grid, pictures, kept)
-            meta = {"volume": {"rule": volume.rule.to_dict(), "pixel": grid.pixel, "places": grid.places.tolist()}}
-            explanation = joined(kept)
-            kept.clear()  # the slices' tensors are there twice
-            explanation = replace(explanation, meta={**explanation.meta, **meta})
+            pictures, tensors = SlicePictures(part / "volume.html", job.target), SliceTensors(part, len(scan))
+
+            def keep(explanation: Explanation) -> dict[str, list]:
+                tensors.take(explanation)
+                return _judge_says(job, explanation)
+
+            volume = collected(job, scan, grid, pictures, keep)
+            place = {"rule": volume.rule.to_dict(), "pixel": grid.pixel, "places": grid.places.tolist()}
+            answers = replace(volume.answers, meta={**volume.answers.meta, "volume": place})
+            answers = replace(answers, meta=_facts(job, case, scan, answers))
+            masks = Bits.of(volume.masks(), (len(scan), *scan.pixels.shape[2:]))
             _write_lesions(volume, pictures, job, case, part / "lesions.json")
-            return self._finish(job, case, scan, explanation, part, volume)
+            files = _results(job, scan, delivered(answers), Content.of_volume(part, answers, scan), masks, part)
+            row, answers = _told(job, case, scan, answers, files, volume.mask_share, volume.confidence)
+            row |= _counted(volume)
+            shown = telling_slice(job, answers)
+            one = delivered(some_slices(part, answers, slice(shown, shown + 1)))
+            outline = torch.from_numpy(volume.found.mask(shown))[None, None]
+            _figure(job, case, one, outline, shown).save(part / "figure.png")
+            tensors.finish(replace(answers, meta={**answers.meta, "row": row}))
+            os.replace(part, self.folder / case.name)
+            return row
 
     @contextmanager
     def _part(self, case: Case) -> Iterator[Path]:
@@ -93,22 +109,18 @@ class CaseFolders:
         """Where the lesions of a finished volume are."""
         return self.folder / name / "lesions.json"
 
-    def _finish(
-        self, job: "Job", case: Case, scan: Scan, explanation: Explanation, part: Path, volume: Volume | None = None
-    ) -> dict[str, Any]:
+    def _finish(self, job: "Job", case: Case, scan: Scan, explanation: Explanation, part: Path) -> dict[str, Any]:
         explanation, mask = _settle(job, case, scan, explanation)
-        meta, kept = dict(explanation.meta), delivered(explanation)
-        files = _results(job, scan, kept, _at_scan(mask, scan).numpy(), part)
-        if "counterfactual" in files:
-            meta["after_scan"] = _answers_on_file(job, scan, files["counterfactual"])
-        meta["files"] = {"figure": "figure.png", **{what: path.name for what, path in files.items()}}
+        kept = delivered(explanation)
+        files = _results(job, scan, kept, Content.of(kept, scan), _at_scan(mask, scan).numpy(), part)
         share = float(mask.float().mean())
-        meta["row"] = _row(job, case, replace(explanation, meta=meta), share) | _counted(volume)
-        explanation = replace(explanation, meta=meta)
-        _figure(job, case, kept, mask).save(part / "figure.png")
-        explanation.save(part)
+        row, explanation = _told(job, case, scan, explanation, files, share, of_largest(explanation))
+        shown = telling_slice(job, kept)
+        one = slice(shown, shown + 1)
+        _figure(job, case, kept.select(one), mask[one], shown).save(part / "figure.png")
+        replace(explanation, meta={**explanation.meta, "row": row}).save(part)
         os.replace(part, self.folder / case.name)
-        return meta["row"]
+        return row
 
 
 class MaskFiles:
@@ -132,7 +144,8 @@ class MaskFiles:
         explanation, mask = _settle(job, case, scan, explanation)
         pixels = _at_scan(mask, scan).numpy()
         written = write_mask(scan, pixels, self._place(job, case, scan), _maker(job, explanation))
-        return self._done(case, _row(job, case, explanation, float(mask.float().mean())), written)
+        row = _row(job, case, explanation, float(mask.float().mean()), of_largest(explanation))
+        return self._done(case, row, written)
 
     def write_volume(self, job: "Job", case: Case, scan: Scan, grid: Grid) -> dict[str, Any]:
         """Explain one volume slice by slice; write its mask, its lesions and their page, and answer its row."""
@@ -142,7 +155,8 @@ class MaskFiles:
         answers = replace(volume.answers, meta={**volume.answers.meta, "already": already})
         written = write_masks(scan, volume.masks(), self._place(job, case, scan), _maker(job, answers))
         _write_lesions(volume, pictures, job, case, self.lesions(case.name))
-        return self._done(case, _row(job, case, answers, volume.mask_share) | _counted(volume), written)
+        row = _row(job, case, answers, volume.mask_share, volume.confidence)
+        return self._done(case, row | _counted(volume), written)
 
     def lesions(self, name: str) -> Path:
         """Where the lesions of a finished volume are."""
@@ -198,7 +212,13 @@ def _counted(volume: Volume | None) -> dict[str, Any]:
 
 def _settle(job: "Job", case: Case, scan: Scan, explanation: Explanation) -> tuple[Explanation, Tensor]:
     """The explanation with the case's facts in its meta, and its mask `(b, 1, h, w)`: empty where already there."""
-    already = job.target.reached(explanation.before)
+    meta = {**_facts(job, case, scan, explanation), **_judge_says(job, explanation)}
+    explanation = replace(explanation, meta=meta)
+    return explanation, mask_of(explanation)
+
+
+def _facts(job: "Job", case: Case, scan: Scan, explanation: Explanation) -> dict[str, Any]:
+    """The explanation's meta with what is known of the case."""
     meta = {
         **explanation.meta,
         "case": {
@@ -210,31 +230,52 @@ def _settle(job: "Job", case: Case, scan: Scan, explanation: Explanation) -> tup
         },
         "window": list(scan.window.as_tuple()),
         "grid": Placed.of(scan).to_dict(),
-        "already": already.tolist(),
+        "already": job.target.reached(explanation.before).tolist(),
     }
     if job.rule is not None:
         meta["mask_rule"] = job.rule.to_dict()
     if job.judge is not None:
         meta["judge"] = job.judge.card.name
-        meta["judge_before"] = _judged(job, explanation.images)
-        if explanation.counterfactual is not None:
-            meta["judge_after"] = _judged(job, explanation.counterfactual)
-    explanation = replace(explanation, meta=meta)
-    return explanation, mask_of(explanation)
+    return meta
 
 
-def _results(job: "Job", scan: Scan, kept: Explanation, mask: np.ndarray, folder: Path) -> dict[str, Path]:
+def _judge_says(job: "Job", explanation: Explanation) -> dict[str, list]:
+    if job.judge is None:
+        return {}
+    told = {"judge_before": _judged(job, explanation.images)}
+    if explanation.counterfactual is not None:
+        told["judge_after"] = _judged(job, explanation.counterfactual)
+    return told
+
+
+def _results(
+    job: "Job", scan: Scan, answers: Explanation, content: Content, mask: np.ndarray | Bits, folder: Path
+) -> dict[str, Path]:
     """Write what is delivered, in the scan's format: the mask `(slices, h, w)`, and what else the format can hold."""
-    maker = _maker(job, kept)
-    files = {"mask": write_mask(scan, mask, folder / f"mask{scan.mask_suffix}", maker)}
-    if kept.difference is not None:
-        files["counterfactual"] = write_change(scan, kept.difference, folder / f"counterfactual{scan.suffix}")
-    size = (1, *scan.pixels.shape[2:])
-    heat = (fit_images(one[None].float(), size)[0, 0].cpu().numpy() for one in kept.heatmap)
-    optional = {"heatmap": write_heatmap(scan, heat, folder / f"heatmap{scan.mask_suffix}", maker)}
+    maker = _maker(job, answers)
+    path = folder / f"mask{scan.mask_suffix}"
+    if isinstance(mask, Bits):
+        files = {"mask": write_masks(scan, mask, path, maker)}
+    else:
+        files = {"mask": write_mask(scan, mask, path, maker)}
+    if content.change is not None:
+        files["counterfactual"] = write_change(scan, content.change, folder / f"counterfactual{scan.suffix}")
+    optional = {"heatmap": write_heatmap(scan, content.maps, folder / f"heatmap{scan.mask_suffix}", maker)}
     beside = [*files.values(), *(path for path in optional.values() if path)]
-    optional["report"] = write_report(scan, mask, _numbers(job, scan, kept), beside, folder / "report", maker)
+    optional["report"] = write_report(scan, mask, _numbers(job, scan, answers), beside, folder / "report", maker)
     return files | {what: path for what, path in optional.items() if path}
+
+
+def _told(
+    job: "Job", case: Case, scan: Scan, explanation: Explanation, files: dict[str, Path], share: float, sure: float
+) -> tuple[dict[str, Any], Explanation]:
+    """The case's row, and the explanation with what is known once its `files` are written."""
+    meta = dict(explanation.meta)
+    if "counterfactual" in files:
+        meta["after_scan"] = _answers_on_file(job, case, scan, files["counterfactual"])
+    meta["files"] = {"figure": "figure.png", **{what: path.name for what, path in files.items()}}
+    explanation = replace(explanation, meta=meta)
+    return _row(job, case, explanation, share, sure), explanation
 
 
 def _maker(job: "Job", explanation: Explanation) -> Maker:
@@ -268,11 +309,11 @@ def _at_scan(mask: Tensor, scan: Scan) -> Tensor:
 
 
 @torch.no_grad()
-def _answers_on_file(job: "Job", scan: Scan, written: Path) -> list[list[float]]:
+def _answers_on_file(job: "Job", case: Case, scan: Scan, written: Path) -> list[list[float]]:
     """What the classifier says of the counterfactual at the scan's own resolution, as it was written."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd about the source was said when it was read
-        again = replace(open_scan(written), window=scan.window)
+        again = replace(open_scan(written).declared(None, case.slope, case.intercept), window=scan.window)
         starts = range(0, len(again), job.batch)
         parts = (part_of(again, slice(start, start + job.batch)) for start in starts)
         return [line for part in parts for line in job.classifier(part.images(job.classifier.card.shape)).tolist()]
@@ -284,26 +325,12 @@ def _judged(job: "Job", images: Tensor) -> list[list[float]]:
     return Fitted(job.judge, tuple(images.shape[1:]))(images).tolist()
 
 
-def delivered(explanation: Explanation) -> Explanation:
-    """What is shown and written: images that were at the target already keep their picture and their answer."""
-    if explanation.counterfactual is None or explanation.after is None:
-        return explanation
-    tried = attempted(explanation)[:, None]
-    pixel = tried[:, :, None, None]
-    return replace(
-        explanation,
-        counterfactual=torch.where(pixel, explanation.counterfactual, explanation.reference),
-        after=torch.where(tried, explanation.after, explanation.before),
-        heatmap=explanation.heatmap * pixel,
-    )
-
-
 def telling_slice(job: "Job", explanation: Explanation) -> int:
     """The slice that is furthest from the target: the one to show of a volume."""
     return int(job.target.score(explanation.before).argmin())
 
 
-def _row(job: "Job", case: Case, explanation: Explanation, mask_share: float) -> dict[str, Any]:
+def _row(job: "Job", case: Case, explanation: Explanation, mask_share: float, confidence: float) -> dict[str, Any]:
     """One line of cases.csv; of a volume the probabilities of its telling slice."""
     shown, meta = telling_slice(job, explanation), explanation.meta
     already = torch.tensor(meta["already"])
@@ -322,6 +349,7 @@ def _row(job: "Job", case: Case, explanation: Explanation, mask_share: float) ->
         row |= _probabilities(job, "scan", torch.tensor(meta["after_scan"][shown]))
         row["found_at_scan"] = bool(job.target.reached(torch.tensor(meta["after_scan"])).all())
     row["mask_share"] = round(mask_share, 6)
+    row["confidence"] = told(confidence)
     row["seconds"] = round(float(meta["seconds"]), 4)
     return row
 
@@ -331,11 +359,10 @@ def _probabilities(job: "Job", when: str, log_odds: Tensor) -> dict[str, float]:
     return {f"p_{when}_{name}": round(p, 4) for name, p in zip(job.classifier.card.classes, values, strict=True)}
 
 
-def _figure(job: "Job", case: Case, explanation: Explanation, mask: Tensor) -> "Image":
-    shown = telling_slice(job, explanation)
-    one, classes = slice(shown, shown + 1), job.classifier.card.classes
+def _figure(job: "Job", case: Case, one: Explanation, mask: Tensor, shown: int) -> "Image":
+    """The picture of one slice, `one`, which is number `shown` of its scan."""
     truth = _truth(case, shown, (mask.shape[2], mask.shape[3]))
-    return case_figure(explanation.select(one), classes=classes, mask=mask[one], truth=truth, title=case.name)
+    return case_figure(one, classes=job.classifier.card.classes, mask=mask, truth=truth, title=case.name)
 
 
 def _truth(case: Case, shown: int, spatial: tuple[int, int]) -> Tensor | None:

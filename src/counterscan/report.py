@@ -20,8 +20,10 @@ from torch import Tensor
 from counterscan import pictures
 from counterscan.core import Explanation
 from counterscan.errors import CounterscanError
+from counterscan.metrics.confidence import of_largest
+from counterscan.metrics.confidence import told as told_confidence
 from counterscan.metrics.masks import mask_of
-from counterscan.outputs import delivered
+from counterscan.volumes.content import delivered
 
 SHOWN = 400  # cases a page shows; with more it would be too large to open
 SIDE = 384  # pixels: larger pictures are shrunk to this
@@ -97,14 +99,16 @@ class Run:
     @cached_property
     def heat_limit(self) -> float:
         """What a full colour means in this run's heat maps: near the largest of all cases, so that they compare."""
-        peaks = [float(self.load(name).heatmap.max()) for name in self.names[:SHOWN]]
+        peaks = [float(self.load(name).one.heatmap.max()) for name in self.names[:SHOWN]]
         return float(np.quantile(peaks, 0.9)) or 1.0
 
-    def load(self, name: str) -> Explanation:
+    def load(self, name: str) -> "Shown":
         """One case as it was delivered, with the mask rule it was scored with, so that mask and figures agree."""
         explanation = Explanation.load(self.folder / "cases" / name)
         rule = self.scored.get("mask_rule") or explanation.meta.get("mask_rule")
-        return delivered(replace(explanation, meta={**explanation.meta, "mask_rule": rule}))
+        shown = int(explanation.target.score(explanation.before).argmin())
+        one = explanation.select(slice(shown, shown + 1))  # what is not shown of a volume stays on disk
+        return Shown(delivered(replace(one, meta={**one.meta, "mask_rule": rule})), shown, len(explanation))
 
     def truth(self, name: str, kind: str, shape: tuple[int, ...]) -> Tensor | None:
         """The true mask or twin of a case `(slices, 1, h, w)` in [-1, 1] as `score` kept it."""
@@ -113,6 +117,15 @@ class Run:
             return None
         pixels = torch.from_numpy(np.array(Image.open(path).convert("L"))).float() / 127.5 - 1
         return pixels.view(shape[0], 1, *shape[2:])
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a page shows of a case: `one` image, of a volume the slice `index` of `count` furthest from the target."""
+
+    one: Explanation
+    index: int
+    count: int
 
 
 def write_page(folders: str | Path | Sequence[str | Path], out: str | Path | None = None, title: str = "") -> Path:
@@ -197,18 +210,16 @@ def _tiles(run: Run) -> list[dict[str, str]]:
 def _case(runs: list[Run], name: str) -> dict[str, Any]:
     """All that the page says of one case: the image once, then what each run made of it."""
     loaded = [(run, run.load(name)) for run in runs if (run.folder / "cases" / name / "explanation.json").exists()]
-    run, whole = loaded[0]
-    shown = int(whole.target.score(whole.before).argmin())  # of a volume the slice furthest from the target
-    one = slice(shown, shown + 1)
-    image = whole.images[shown]
-    truths = {kind: run.truth(name, kind, tuple(whole.images.shape)) for kind in ("mask", "twin")}
-    methods = [_method(each, explanation.select(one), name, shown) for each, explanation in loaded]
-    facts = whole.meta.get("case", {})
+    run, first = loaded[0]
+    image, shown = first.one.images[0], first.index
+    truths = {kind: run.truth(name, kind, (first.count, *image.shape)) for kind in ("mask", "twin")}
+    methods = [_method(each, name, case) for each, case in loaded]
+    facts = first.one.meta.get("case", {})
     lead = methods[0]
     return {
         "name": name,
         "note": ", ".join(
-            filter(None, [facts.get("patient") or "", f"slice {shown + 1} of {len(whole)}" * (len(whole) > 1)])
+            filter(None, [facts.get("patient") or "", f"slice {shown + 1} of {first.count}" * (first.count > 1)])
         ),
         "labels": [label for label, value in facts.get("labels", {}).items() if value],
         "image": _embedded(pictures.grey(image)),
@@ -216,17 +227,17 @@ def _case(runs: list[Run], name: str) -> dict[str, Any]:
         **_overlays(truths["mask"], shown),
         "twin": None if truths["twin"] is None else _embedded(pictures.grey(truths["twin"][shown])),
         "methods": methods,
-        "answers": _answers(whole.select(one)) if len(methods) == 1 else [],
+        "answers": _answers(first.one) if len(methods) == 1 else [],
         "sort": {"name": name, **lead["sort"]},
         "state": lead["state"],
     }
 
 
-def _method(run: Run, explanation: Explanation, name: str, shown: int) -> dict[str, Any]:
-    explanation = pictures.shown_plane(explanation)
+def _method(run: Run, name: str, shown: Shown) -> dict[str, Any]:
+    explanation = pictures.shown_plane(shown.one)
     difference = explanation.difference
     mask = mask_of(explanation)
-    scores = run.scores.get((name, shown), {})
+    scores = run.scores.get((name, shown.index), {})
     told = {key: float(scores[key]) for key in IN_CASE if scores.get(key)}
     change = None if difference is None else float(difference.abs().mean() / 2)
     asked = _asked(explanation)
@@ -235,6 +246,7 @@ def _method(run: Run, explanation: Explanation, name: str, shown: int) -> dict[s
         "label": run.label,
         "state": _state(explanation),
         "mask": _overlay(mask[0], _line, pictures.PREDICTED),
+        "sure": told_confidence(of_largest(shown.one)) if shown.count == 1 else "",  # of a volume see its own page
         "scores": told,
         "change": change,
         "sort": {**sort, **told},

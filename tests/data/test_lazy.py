@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from counterscan.data.lazy import Slices, sample
+from counterscan.data.lazy import Planes, Slices, sample
 
 
 @pytest.fixture
@@ -39,3 +39,14 @@ def test_a_sample_goes_from_end_to_end(counted):
     assert max(looked) > 46
     kept = np.zeros((9, 1, 2, 2))
     assert sample(kept) is kept
+
+
+def test_planes_are_made_when_they_are_looked_at():
+    looked = []
+    planes = Planes((3, 2, 4), lambda index: looked.append(index) or np.full((2, 4), index))
+    assert (len(planes), looked) == (3, [])
+    assert planes[-1].tolist() == [[2.0] * 4] * 2
+    assert looked == [2]
+    assert np.asarray(planes)[:, 0, 0].tolist() == [0, 1, 2]
+    with pytest.raises(IndexError):
+        planes[3]

@@ -1,11 +1,14 @@
+import io
+
 import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
 from counterscan.data.derived import save
+from counterscan.data.lazy import Planes
 from counterscan.data.maker import Maker
-from counterscan.data.parametric import parametric_map
+from counterscan.data.parametric import Frames, parametric_map
 from counterscan.data.segmentation import REFUSALS
 
 highdicom = pytest.importorskip("highdicom")
@@ -59,3 +62,29 @@ def test_a_source_without_a_place_is_refused(dicom):
     head = pydicom.dcmread(dicom(np.zeros((8, 12), np.int16), Modality="CR"))
     with pytest.raises(REFUSALS):
         parametric_map([head], HEAT[:1], Maker())
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 0, 2]])
+def test_every_value_stays_with_its_slice_in_whatever_order_slices_come(heads, tmp_path, order):
+    looked = []
+    values = Planes(HEAT.shape, lambda index: looked.append(index) or HEAT[order[index]])
+    written = save(parametric_map([heads[index] for index in order], values, Maker()), tmp_path / "map")
+    assert looked[:3] == [0, 1, 2]
+    assert sorted(looked[3:]) == [0, 1, 2], "once to know the largest, once to write"
+    stored = pydicom.dcmread(written)
+    frames = np.frombuffer(stored.FloatPixelData, "<f4").reshape(HEAT.shape)
+    for frame, group in zip(frames, stored.PerFrameFunctionalGroupsSequence, strict=True):
+        height = float(group.PlanePositionSequence[0].ImagePositionPatient[2])
+        assert np.array_equal(frame, HEAT[round((height - 100) / 3.2)])
+    assert (stored.Rows, stored.Columns) == (8, 12)
+
+
+def test_frames_are_read_like_a_file_of_their_bytes():
+    frames = io.BufferedReader(Frames(HEAT, [2, 0, 1]), 64)
+    content = HEAT[[2, 0, 1]].tobytes()
+    assert frames.read() == content
+    assert frames.read() == b""
+    assert frames.seek(0, io.SEEK_END) == len(content)
+    frames.seek(8 * 12 * 4 - 3)
+    assert frames.read(10) == content[8 * 12 * 4 - 3 :][:10]
+    assert frames.tell() == 8 * 12 * 4 + 7

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
 from counterscan.errors import ManifestError
-from counterscan.metrics.calibration import LEVELS, calibrate, iou_curve, search
+from counterscan.metrics.calibration import LEVELS, calibrate, iou_curve, search, with_confidence
 from counterscan.metrics.masks import MaskRule
 
 SMALL = {"blurs": (0.0, 1.0), "smallest": (0, 16)}
@@ -88,3 +91,44 @@ def test_maps_may_come_one_by_one():
     heatmaps, truths = lesions(n=10)
     whole = search(heatmaps, truths, **SMALL)
     assert search(list(heatmaps), list(truths), **SMALL) == whole
+
+
+def strong_and_weak(n, seed=0):
+    """Maps with one square each, whose level says how often it is a lesion: 0.2 at a half, 0.4 four times in five."""
+    generator = np.random.default_rng(seed)
+    heatmaps, truths = torch.zeros(n, 1, 32, 32), torch.zeros(n, 1, 32, 32, dtype=torch.bool)
+    for index in range(n):
+        level = generator.uniform(0.2, 0.8)
+        heatmaps[index, 0, 8:16, 8:16] = level
+        truths[index, 0, 10:12, 10:12] = generator.random() < 1 / (1 + (0.2 / level) ** 2)
+    return heatmaps, truths
+
+
+def test_confidence_is_learned_from_objects_and_nothing_else_of_the_rule_changes():
+    rule = MaskRule(0.1, minimum=0.2)
+    fitted = with_confidence(rule, *strong_and_weak(2000))
+    assert replace(fitted, confidence_intercept=0.0, confidence_slope=0.0) == rule
+    assert fitted.confidence([0.2, 0.4, 0.8]) == pytest.approx([0.5, 0.8, 16 / 17], abs=0.05)
+
+
+def test_objects_that_part_perfectly_are_not_certain():
+    heatmaps, truths = strong_and_weak(60)
+    truths[:] = (heatmaps > 0.5) & (heatmaps > 0)
+    fitted = with_confidence(MaskRule(0.1), heatmaps, truths)
+    weak, strong = fitted.confidence([0.2, 0.8])
+    assert 0 < weak < 0.1
+    assert 0.9 < strong < 1
+    every = with_confidence(MaskRule(0.1), heatmaps, heatmaps > 0)
+    assert every.confidence([0.2, 0.8]) == pytest.approx([61 / 62, 61 / 62], abs=0.01)
+
+
+def test_of_few_objects_nothing_is_learned():
+    assert not with_confidence(MaskRule(0.1), *strong_and_weak(19)).confident
+    assert with_confidence(MaskRule(0.1), *strong_and_weak(20)).confident
+
+
+def test_what_is_searched_has_a_confidence_too():
+    heatmaps, truths = lesions()
+    rule = search(heatmaps, truths, **SMALL).rule
+    assert rule == with_confidence(rule, heatmaps, truths)
+    assert rule.confident

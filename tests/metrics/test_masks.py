@@ -90,3 +90,23 @@ def test_the_rule_of_an_explanation():
     assert MaskRule.of(told) == chosen
     assert "blur=2" in chosen.describe()
     assert "fill" not in chosen.describe()
+
+
+def test_the_confidence_of_an_object_grows_with_its_peak_and_is_not_made_up():
+    rule = MaskRule(0.1, minimum=0.2, confidence_intercept=0.5, confidence_slope=2.0)
+    weakest, stronger = rule.confidence([0.2, 0.4])
+    assert weakest == pytest.approx(1 / (1 + np.exp(-0.5)))
+    assert stronger == pytest.approx(1 / (1 + np.exp(-0.5 - 2 * np.log(2))))
+    assert np.isnan(MaskRule(0.1, minimum=0.2).confidence([0.2, 0.4])).all()
+    assert MaskRule.from_dict(rule.to_dict()) == rule
+    assert not any(key.startswith("confidence") for key in MaskRule(0.1).to_dict()), "what is not known is left out"
+
+
+def test_the_objects_of_a_mask_are_numbered_with_their_sizes_and_peaks():
+    image = heat((10, 10, 5, 0.3), (60, 60, 3, 0.9), (100, 100, 4, 0.6))
+    rule = MaskRule(0.2, minimum=0.5)
+    labels, sizes, peaks = rule.objects(image[0, 0].numpy())
+    assert np.array_equal(labels > 0, rule(image)[0, 0].numpy())
+    assert sizes.tolist() == [9, 16]
+    assert peaks == pytest.approx([0.9, 0.6])
+    assert (labels[61, 61], labels[101, 101], labels[11, 11]) == (1, 2, 0)

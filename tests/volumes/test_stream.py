@@ -153,6 +153,34 @@ def test_explain_writes_the_same_mask_and_metrics_see_it(nifti, tmp_path):
     assert lesions(tmp_path / "masks") == lesions(tmp_path / "all")
 
 
+def test_explain_looks_at_the_tensors_of_one_slice_at_a_time(nifti, series, tmp_path, monkeypatch):
+    from counterscan.volumes import content
+
+    looked, real = [], content.some_slices
+    monkeypatch.setattr(content, "some_slices", lambda *a: looked.append(len(range(15)[a[2]])) or real(*a))
+    for path in (nifti, series):
+        run(job(path, tmp_path / f"of-{path.name}", masks_only=False, judge=Brightest()))
+    assert len(looked) >= 60, "change and map of every slice of both"
+    assert set(looked) == {1}
+    meta = Explanation.load(tmp_path / "of-ct" / "cases" / "ct").meta
+    assert (len(meta["judge_before"]), len(meta["judge_after"]), len(meta["after_scan"])) == (15, 15, 15)
+
+
+def test_a_lesion_and_its_case_have_the_confidence_of_the_rule(nifti, tmp_path):
+    rule = MaskRule(0.25, confidence_intercept=-1.0, confidence_slope=1.5)
+    run(job(nifti, tmp_path / "masks", rule=rule))
+    run(job(nifti, tmp_path / "all", rule=rule, masks_only=False))
+    run(job(nifti, tmp_path / "unknown"))
+    for out in (tmp_path / "masks", tmp_path / "all"):
+        (lesion,) = lesions(out)
+        assert float(lesion["confidence"]) == pytest.approx(float(rule.confidence(float(lesion["peak"]))), abs=2e-3)
+        assert next(csv.DictReader((out / "cases.csv").open()))["confidence"] == lesion["confidence"]
+    assert f"<td>{lesion['confidence']}</td>" in (tmp_path / "masks" / "volumes" / "scan.html").read_text()
+    (lesion,) = lesions(tmp_path / "unknown")
+    assert lesion["confidence"] == ""
+    assert "confidence" not in (tmp_path / "unknown" / "volumes" / "scan.html").read_text()
+
+
 def test_a_job_that_goes_on_keeps_its_volumes(nifti, tmp_path, monkeypatch):
     first = run(job(nifti, tmp_path / "out"))
     monkeypatch.setattr(Dimmer, "__call__", lambda *_: pytest.fail("it was explained already"))

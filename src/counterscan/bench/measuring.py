@@ -21,6 +21,7 @@ from counterscan.data.batches import load_batch, open_images
 from counterscan.data.manifest import Manifest
 from counterscan.explainers.base import AttributionExplainer, Explainer
 from counterscan.metrics.calibration import search
+from counterscan.metrics.confidence import Objects
 from counterscan.metrics.masks import REFERENCE_SIDE, MaskRule
 from counterscan.metrics.overlap import Overlaps
 from counterscan.metrics.validity import attempted
@@ -32,7 +33,10 @@ TUNED, PUBLISHED, PUBLISHED_LAYER = "tuned", "published rule", "published layer 
 
 @dataclass(frozen=True)
 class Found:
-    """One method under one rule on one part: `columns` hold a value an image, `facts` say how it came about."""
+    """One method under one rule on one part: `facts` say how it came about.
+
+    `columns` hold a value an image, those named `object_...` one of each object of the masks whose confidence is known.
+    """
 
     columns: dict[str, list]
     facts: dict[str, Any]
@@ -115,12 +119,13 @@ def _found(
 
 
 def _columns(setting: Setting, test: Path, rule: MaskRule) -> dict[str, list]:
-    scores, overlaps, fields = Scores(), Overlaps(), _field_sizes(setting.part.test)
+    scores, overlaps, objects, fields = Scores(), Overlaps(), Objects(), _field_sizes(setting.part.test)
     area: dict[str, list[float]] = {"mm2": [], "px": []}
     for name, explanation, truth in with_truth(test, setting.part.test, rule):
         scores.add(name, explanation, truth, classifier=None, judge=setting.judge)
         before = len(overlaps.lesion)
         overlaps.add(explanation, truth)
+        objects.add(explanation, truth)
         pixels = float(np.prod(explanation.images.shape[2:]))
         shares = [lesion / pixels for lesion in overlaps.lesion[before:]]
         area["mm2"] += [share * fields.get(name, float("nan")) for share in shares]
@@ -130,7 +135,8 @@ def _columns(setting: Setting, test: Path, rule: MaskRule) -> dict[str, list]:
     columns = {name: [row[name] for row in rows] for name in names}
     columns |= {name: [_float(row[name]) for row in rows] for name in rows[0] if name not in names}
     columns |= {f"area_{unit}": values for unit, values in area.items()}
-    return columns | {"hits": overlaps.hits, "masked": overlaps.masked, "lesion": overlaps.lesion}
+    columns |= {"hits": overlaps.hits, "masked": overlaps.masked, "lesion": overlaps.lesion}
+    return columns | {f"object_{key}": values for key, values in asdict(objects).items()}
 
 
 def _float(value: Any) -> float:

@@ -18,7 +18,7 @@ from counterscan.data.files import write_whole
 from counterscan.data.manifest import Manifest
 from counterscan.metrics.masks import MaskRule, mask_of
 from counterscan.metrics.truth import read_truth
-from counterscan.outputs import delivered
+from counterscan.volumes.content import delivered
 
 SHOWN, SIDE = 6, 160  # cases in the picture, and pixels of each
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from counterscan.bench.measuring import TUNED, Found
+from counterscan.metrics.confidence import Objects
 from counterscan.metrics.intervals import Estimate, bootstrap, paired
 from counterscan.metrics.overlap import SIZES, micro_dice, micro_iou, size_names, tertiles
 
 APART = ("slice", "patient", "name", "area_mm2", "area_px", "hits", "masked", "lesion")  # columns that are no metric
+OBJECTS = ("object_confidence", "object_hits", "object_patients")
 MICRO = {"micro_iou": micro_iou, "micro_dice": micro_dice}
 FIRST = "inpainting"  # what every other method is compared with, image by image
 
@@ -93,7 +95,10 @@ def row(method: str, rule: str, parts: Sequence[Found], sizes: Sizes, first: Seq
 def _estimates(parts: Sequence[Found], sizes: Sizes) -> dict[str, Estimate]:
     patients = _joined(parts, "patient").tolist()
     hits, masked, lesion = (_joined(parts, name).astype(float) for name in ("hits", "masked", "lesion"))
-    found = {name: bootstrap(_joined(parts, name), patients) for name in parts[0].columns if name not in APART}
+    apart = {*APART, *OBJECTS}
+    found = {name: bootstrap(_joined(parts, name), patients) for name in parts[0].columns if name not in apart}
+    if set(OBJECTS) <= parts[0].columns.keys():  # files of earlier versions lack them
+        found["confidence_error"] = Objects(*(_joined(parts, name).tolist() for name in OBJECTS)).error()
     found |= {name: pooled(hits, masked, lesion, patients) for name, pooled in MICRO.items()}
     for size, chosen in ((size, sizes.names(parts) == size) for size in SIZES):
         of_size = [patient for patient, keep in zip(patients, chosen, strict=True) if keep]

@@ -18,6 +18,7 @@ COLUMNS = {  # the metric's name in the results: what the table calls it, and wh
     "auprc": ("AUPRC", "higher"),
     "pointing_game": ("pointing game", "higher"),
     "healthy_mask_share": ("healthy masked", "lower"),
+    "confidence_error": ("confidence off by", "lower"),
     "flip_rate": ("flipped", "higher"),
     "judge_flip_rate": ("judge flipped", "higher"),
     "twin_ratio": ("distance to the twin", "lower"),

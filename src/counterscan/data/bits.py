@@ -1,6 +1,6 @@
 """Masks of a volume a bit a pixel: what a segmentation object holds in the end, and an eighth of what they are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -25,11 +25,22 @@ class Bits:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(len(self)))
+
     def __getitem__(self, index: int) -> np.ndarray:
         """The mask `(h, w)` of a slice."""
         _, height, width = self.shape
         flat = np.unpackbits(self.packed[index], count=height * width, bitorder="little")
         return flat.reshape(height, width).astype(bool)
+
+    def sum(self) -> int:
+        """How many pixels are in a mask."""
+        return int(np.bitwise_count(self.packed).sum(dtype=np.int64))
+
+    def any(self) -> bool:
+        """Is any pixel in a mask?"""
+        return bool(self.packed.any())
 
     def unpacked(self) -> np.ndarray:
         """All of them, `(slices, h, w)` bool."""

@@ -1,7 +1,6 @@
 """Derived DICOM objects: the head that every result shares, its pixels, and the file that is whole or not there."""
 
 import hashlib
-import io
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from counterscan.data.anonymous import anonymous
-from counterscan.data.files import SUFFIXES, with_suffix, write_whole
+from counterscan.data.files import SUFFIXES, with_suffix, written_whole
 from counterscan.data.maker import NAME, Maker
 
 STALE = (  # what the source says of its own pixels, and the result's pixels no longer bear out
@@ -189,6 +188,6 @@ def save(result: Dataset, path: Path) -> Path:
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = result.SOPClassUID, result.SOPInstanceUID
     result.file_meta = meta
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, result, implicit_vr=False, little_endian=True, enforce_file_format=True)
-    return write_whole(with_suffix(path, ".dcm", SUFFIXES["dicom"]), buffer.getvalue())
+    with written_whole(with_suffix(path, ".dcm", SUFFIXES["dicom"])) as part:
+        pydicom.dcmwrite(part, result, implicit_vr=False, little_endian=True, enforce_file_format=True)
+    return with_suffix(path, ".dcm", SUFFIXES["dicom"])

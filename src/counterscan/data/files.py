@@ -5,6 +5,7 @@ import gzip
 import os
 import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from counterscan.errors import ScanError
@@ -39,17 +40,26 @@ def write_whole(path: Path, content: bytes) -> Path:
 
     Raises ScanError where there is no room, or no right to write.
     """
+    with written_whole(path) as part:
+        part.write_bytes(content)
+    return path
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """`write_whole` for what is written in pieces: a path beside `path`, whose file takes its name at the end."""
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
+        yield part
         os.replace(part, path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         cause = error.strerror or type(error).__name__
         raise ScanError(f"{path} cannot be written ({cause}); make room there, or name another folder") from error
-    return path
 
 
 def with_suffix(path: str | Path, suffix: str, others: tuple[str, ...] = ()) -> Path:

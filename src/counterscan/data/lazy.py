@@ -1,6 +1,7 @@
 """Pixels that stay in their file until they are asked for, so that a volume takes no more memory than a few slices."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,25 @@ class Slices:
         """All of them, in memory."""
         pixels = self[:]
         return pixels if dtype is None else pixels.astype(dtype, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Planes:
+    """Maps `(slices, h, w)` of one channel, each made when it is looked at: `read` answers number `index` `(h, w)`."""
+
+    shape: tuple[int, int, int]
+    read: Callable[[int], np.ndarray]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.asarray(self.read(range(len(self))[index]), np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All of them, in memory."""
+        planes = np.stack([self[index] for index in range(len(self))])
+        return planes if dtype is None else planes.astype(dtype, copy=False)
 
 
 def sample(pixels: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import SegmentationStorage, generate_uid
 
+from counterscan.data.bits import Bits
 from counterscan.data.derived import referable, series_uid, sop_instance
 from counterscan.data.maker import NAME, Maker
 from counterscan.data.segmentation import identity
@@ -32,7 +33,7 @@ class Numbers:
     spacing: tuple[float, ...] | None = None
 
 
-def extent(mask: np.ndarray, spacing: tuple[float, ...] | None) -> tuple[float, str]:
+def extent(mask: np.ndarray | Bits, spacing: tuple[float, ...] | None) -> tuple[float, str]:
     """How large a mask `(slices, h, w)` is: in `ml` for volumes, `mm2` for images, `pixels` without a spacing.
 
     A radiograph whose file knows the spacing at the detector only is measured there, magnified.
@@ -46,7 +47,7 @@ def extent(mask: np.ndarray, spacing: tuple[float, ...] | None) -> tuple[float, 
 
 
 def report(
-    datasets: Sequence[Dataset], mask: np.ndarray, numbers: Numbers, beside: Sequence[Dataset], maker: Maker
+    datasets: Sequence[Dataset], mask: np.ndarray | Bits, numbers: Numbers, beside: Sequence[Dataset], maker: Maker
 ) -> Dataset:
     """The report on the source images, in the order of the slices; `beside` are the other results (mask, map, copy).
 
@@ -89,7 +90,7 @@ def _observer(maker: Maker) -> Any:
 
 
 def _evidence(
-    sources: Sequence[Dataset], mask: np.ndarray, numbers: Numbers, beside: Sequence[Dataset], maker: Maker
+    sources: Sequence[Dataset], mask: np.ndarray | Bits, numbers: Numbers, beside: Sequence[Dataset], maker: Maker
 ) -> Any:
     """How large the mask is, and whether the answer was reached; on the segment, unless that is empty."""
     import highdicom
@@ -118,7 +119,7 @@ def _evidence(
     return highdicom.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **facts)
 
 
-def _size(mask: np.ndarray, numbers: Numbers) -> Any:
+def _size(mask: np.ndarray | Bits, numbers: Numbers) -> Any:
     import highdicom
     from pydicom.sr.codedict import codes
 

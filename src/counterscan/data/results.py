@@ -14,9 +14,9 @@ from pydicom import Dataset
 from counterscan.data import nifti_slices
 from counterscan.data.bits import Bits
 from counterscan.data.capture import heatmap_capture, mask_capture
-from counterscan.data.derived import save
+from counterscan.data.derived import LINKS, save
 from counterscan.data.files import SUFFIXES, with_suffix
-from counterscan.data.lazy import Slices
+from counterscan.data.lazy import Planes, Slices
 from counterscan.data.maker import Maker
 from counterscan.data.measurements import Numbers, report
 from counterscan.data.opening import part_of
@@ -90,27 +90,27 @@ def _changed(scan: Scan, change: Any) -> Iterator[np.ndarray]:
         yield image
 
 
-def write_heatmap(scan: Scan, values: Iterable[np.ndarray], path: Path, maker: Maker) -> Path | None:
-    """Write maps `(h, w)` of the scan's size, one a slice, that are not negative; None where no floats can be held.
+def write_heatmap(scan: Scan, values: np.ndarray | Planes, path: Path, maker: Maker) -> Path | None:
+    """Write maps `(slices, h, w)` of the scan's size that are not negative; None where no floats can be held.
 
-    They go straight into a NIfTI file, and are gathered for all else. DICOM gets a Parametric Map, or a 16-bit
-    secondary capture where a map cannot refer to the source.
+    They go slice by slice into a NIfTI file, and into the Parametric Map that DICOM gets; where a map cannot refer to
+    the source that is a 16-bit secondary capture, for which they are gathered, as for all other formats.
     """
     if not isinstance(scan.source, DicomSource | MapSource):
         return None
     with telling(scan, "heat map"):
-        if scan.format != "nifti":
-            values = np.stack([np.asarray(one, np.float32) for one in values])
         if not isinstance(scan.source, DicomSource):
-            return scan.source.write_map(values, path)
-        datasets, stored = scan.source.datasets(), scan.source.as_stored(values)  # type: ignore[arg-type]
+            one_by_one = (np.asarray(values[index], np.float32) for index in range(len(values)))
+            return scan.source.write_map(one_by_one if scan.format == "nifti" else np.stack(list(one_by_one)), path)
+        datasets, order = scan.source.datasets(), scan.source.as_stored(np.arange(len(values)))
+        stored = Planes(values.shape, lambda index: values[order[index]])
         if not datasets[0].get("FrameOfReferenceUID"):  # as in nearly every radiograph: no reason to warn each time
-            return save(heatmap_capture(datasets, stored, maker), path)
-        return save(_built(parametric_map, heatmap_capture, datasets, stored, maker), path)
+            return save(heatmap_capture(datasets, np.asarray(stored), maker), path)
+        return save(_built(parametric_map, _map_picture, datasets, stored, maker), path)
 
 
 def write_report(
-    scan: Scan, mask: np.ndarray, numbers: Numbers, beside: Sequence[Path], path: Path, maker: Maker
+    scan: Scan, mask: np.ndarray | Bits, numbers: Numbers, beside: Sequence[Path], path: Path, maker: Maker
 ) -> Path | None:
     """Write the numbers of a DICOM scan as an SR that points to it and to the results `beside`.
 
@@ -120,9 +120,8 @@ def write_report(
         return None
     files = [file for one in beside for file in (sorted(one.glob("*.dcm")) if one.is_dir() else [one])]
     numbers = replace(numbers, shown=int(scan.source.as_stored(np.arange(len(scan)) == numbers.shown).argmax()))
-    mask = scan.source.as_stored(np.asarray(mask, bool))
     with telling(scan, "report"), suppress(ImportError):
-        heads = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+        heads = [pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(LINKS)) for file in files]
         return save(report(scan.source.datasets(), mask, numbers, heads, maker), path)
     return None
 
@@ -154,6 +153,10 @@ def save_mask(datasets: Sequence[Dataset], mask: np.ndarray, path: Path, maker: 
 def save_bits(datasets: Sequence[Dataset], bits: Bits, path: Path, maker: Maker) -> Path:
     """`save_mask` for masks that are packed."""
     return save(_built(segmentation, _mask_picture, datasets, bits, maker), path)
+
+
+def _map_picture(datasets: Sequence[Dataset], values: Planes, maker: Maker) -> Dataset:
+    return heatmap_capture(datasets, np.asarray(values), maker)
 
 
 def _mask_picture(datasets: Sequence[Dataset], bits: Bits, maker: Maker) -> Dataset:

@@ -1,4 +1,7 @@
-"""Choose the mask rule on validation images: the best mean IoU on lesions that leaves healthy images silent."""
+"""Choose the mask rule on validation images: the best mean IoU on lesions that leaves healthy images silent.
+
+There, too, is learned how often an object of a mask is a true lesion, from the level that it reaches.
+"""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -6,6 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
 from torch import Tensor
 
 from counterscan.errors import ManifestError
@@ -20,6 +25,8 @@ SMALLEST = (0, 4, 8, 16, 32, 64, 128)
 HEALTHY_LIMIT = 0.03
 AROUND = (-12, -7, -3, 0, 3, 7, 12)  # steps around the best plain threshold that are looked at closely
 CLOSELY = 3  # how many pairs of blur and policy are looked at closely
+RIDGE = 1e-3  # on the slope of the confidence, which objects of one and the same level leave open
+FEWEST = 20  # objects; of fewer nothing is learned of how often they are lesions
 
 
 Maps = Sequence[Tensor] | Tensor  # (n, 1, *spatial), or n of (1, *spatial)
@@ -64,6 +71,7 @@ def search(
     `heatmaps[i]` `(1, *spatial)` and `truths[i]` `(1, *spatial)` bool are read one by one, several times, so a
     sequence that loads from disk will do. `relative` fixes the policy; None tries both. Where nothing keeps the limit,
     the lowest healthy share wins, then IoU, and `feasible` is False. Without healthy images there is no limit to keep.
+    The rule's confidence is that of `with_confidence` on the same images.
     Raises ManifestError when no image has a lesion.
     """
     lesions = [bool(truths[index].any()) for index in range(len(truths))]
@@ -79,7 +87,42 @@ def search(
         near = sorted({min(max(best + step, 0), len(grid) - 1) for step in AROUND})
         rules = [MaskRule(float(grid[index]), relative=share, blur=blur, fill=fill) for index in near]
         candidates += _with_objects(rules, heatmaps, truths, np.array(lesions), smallest)
-    return _choose(candidates, healthy_limit, lesions)
+    chosen = _choose(candidates, healthy_limit, lesions)
+    return replace(chosen, rule=with_confidence(chosen.rule, heatmaps, truths))
+
+
+def with_confidence(rule: MaskRule, heatmaps: Maps, truths: Maps) -> MaskRule:
+    """The same rule, its confidence fitted on the objects that it makes of these maps; not known with `FEWEST` or less.
+
+    An object is a true lesion if it has a pixel of one. Logistic regression on `MaskRule.strengths`.
+    """
+    strengths, hits = [np.zeros(0)], [np.zeros(0, bool)]
+    for _, heat, mask in _pairs(heatmaps, truths, 0.0):
+        labels, sizes, peaks = rule.objects(heat)
+        strengths.append(rule.strengths(peaks))
+        hits.append(np.bincount(labels[mask], minlength=len(sizes) + 1)[1:] > 0)
+    intercept, slope = _logistic(np.concatenate(strengths), np.concatenate(hits))
+    return replace(rule, confidence_intercept=intercept, confidence_slope=slope)
+
+
+def _logistic(x: np.ndarray, hits: np.ndarray) -> tuple[float, float]:
+    """Intercept and slope of a logistic regression of `hits` on `x`, or zeros where there is too little to learn from.
+
+    As if one more object of each kind had been seen (Platt, 1999), so that objects that part perfectly, or are all of
+    one kind, have a finite fit.
+    """
+    if len(x) < FEWEST:
+        return 0.0, 0.0
+    wanted = np.where(hits, (hits.sum() + 1) / (hits.sum() + 2), 1 / ((~hits).sum() + 2))
+
+    def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
+        answer = line[0] + line[1] * x
+        error = expit(answer) - wanted
+        value = float(np.sum(np.logaddexp(0, answer) - wanted * answer) + RIDGE * line[1] ** 2 / 2)
+        return value, np.array([error.sum(), error @ x + RIDGE * line[1]])
+
+    intercept, slope = minimize(loss, np.zeros(2), jac=True, method="BFGS").x
+    return float(intercept), float(slope)
 
 
 def iou_curve(heat: np.ndarray, mask: np.ndarray, relative: bool) -> np.ndarray:

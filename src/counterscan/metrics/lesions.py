@@ -57,7 +57,7 @@ class Lesion:
 
     `ml` is its volume and `low` to `high` its interval (`VolumeRule.widen`); `first` to `last` are its slices, from 0;
     `centre` is (row, column, slice) in pixels of the heat maps; `diameter_mm` is the largest within a slice, `peak` the
-    largest value of the smoothed map in it.
+    largest value of the smoothed map in it; `confidence` is `MaskRule.confidence` of that, nan where it is not known.
     """
 
     ml: float
@@ -69,6 +69,7 @@ class Lesion:
     centre: tuple[float, float, float]
     diameter_mm: float
     peak: float
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,17 @@ class VolumeRule:
 
 def volume_mask(explanation: Explanation) -> Tensor:
     """The mask `(n, 1, h, w)` of the slices of a volume, which lie as `meta["volume"]` says."""
+    found = found_in(explanation)
+    return torch.from_numpy(np.stack([found.mask(index) for index in range(len(explanation))])[:, None])
+
+
+def found_in(explanation: Explanation) -> "Found":
+    """The lesions of a volume, whose slices lie as `meta["volume"]` says, by the rule that the explanation carries."""
     facts = explanation.meta["volume"]
     rule = replace(VolumeRule.from_dict(facts["rule"]), plane=MaskRule.of(explanation))
     attempted = (~explanation.target.reached(explanation.before)).numpy()
     heat = explanation.heatmap[:, 0].half().cpu().numpy()  # as it was when the mask was written
-    found = rule(heat, Grid(tuple(facts["pixel"]), np.array(facts["places"])), attempted)
-    return torch.from_numpy(np.stack([found.mask(index) for index in range(len(heat))])[:, None])
+    return rule(heat, Grid(tuple(facts["pixel"]), np.array(facts["places"])), attempted)
 
 
 class Smoothed:
@@ -266,6 +272,7 @@ class Found:
         mine = np.flatnonzero(self._number_of == number)
         slices = np.array(core.slices)[mine]
         moments = np.array(core.moments)[mine].sum(0) / ml[number]
+        peak = float(np.array(core.peaks)[mine].max())
         depth = float(np.sum(np.array(core.ml)[mine] * slices) / ml[number])
         return Lesion(
             ml=float(ml[number]),
@@ -276,7 +283,8 @@ class Found:
             extent_mm=float(steps[slices.min() : slices.max() + 1].sum()),
             centre=(float(moments[0]), float(moments[1]), depth),
             diameter_mm=float(widths[number]),
-            peak=float(np.array(core.peaks)[mine].max()),
+            peak=peak,
+            confidence=float(self.rule.plane.confidence(peak)),
         )
 
     def numbered(self, index: int) -> np.ndarray:

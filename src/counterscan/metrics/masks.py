@@ -1,11 +1,12 @@
 """How a heat map becomes a mask: a rule that is chosen once, written down, and the same for every image."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.special import expit
 from torch import Tensor
 
 from counterscan.core import Explanation
@@ -23,6 +24,7 @@ class MaskRule:
         lets a relative rule stay silent on a healthy image.
     blur, opening: standard deviation and radius in pixels, `smallest` an area in pixels, all at a side of 128.
     fill: whether holes are filled.
+    confidence_intercept, confidence_slope: how likely an object is a true lesion, see `confidence`; both 0: not known.
     """
 
     threshold: float
@@ -32,6 +34,8 @@ class MaskRule:
     opening: float = 0.0
     smallest: float = 0.0
     fill: bool = False
+    confidence_intercept: float = 0.0
+    confidence_slope: float = 0.0
 
     @classmethod
     def published_difference(cls) -> Self:
@@ -57,8 +61,9 @@ class MaskRule:
         return cls(**{**values, **flags})  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, float]:
-        """Plain numbers, for a card or a JSON file."""
-        return {key: float(value) for key, value in asdict(self).items()}
+        """Plain numbers, for a card or a JSON file; a confidence that is not known is left out."""
+        values = {key: float(value) for key, value in asdict(self).items()}
+        return values if self.confident else {k: v for k, v in values.items() if not k.startswith("confidence")}
 
     def describe(self) -> str:
         """One line: the threshold and whatever is not at its default."""
@@ -69,19 +74,37 @@ class MaskRule:
     def __call__(self, heatmap: Tensor) -> Tensor:
         """The mask `(b, 1, *spatial)` bool of a map `(b, 1, *spatial)` that is not negative."""
         maps = heatmap.detach().float().cpu().numpy()
-        masks = [self._one(single) for single in maps[:, 0]]
+        masks = [self.objects(single)[0] > 0 for single in maps[:, 0]]
         return torch.from_numpy(np.stack(masks)[:, None]).to(heatmap.device)
 
-    def _one(self, heat: np.ndarray) -> np.ndarray:
+    def objects(self, heat: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The objects of the mask of one map `(*spatial)`, numbered from 1; then the pixels and the peak of each."""
         heat = smooth(heat, self.blur)
         labels, count = objects(levels(heat, self.relative) > self.threshold, self.opening, self.fill)
-        if not count:
-            return labels > 0
         sizes = np.bincount(labels.ravel(), minlength=count + 1)
         peaks = object_peaks(heat, labels, count)
         keep = (sizes >= self.smallest * scale(heat.shape) ** heat.ndim) & (peaks >= self.minimum)
         keep[0] = False
-        return keep[labels]
+        return (keep.cumsum() * keep)[labels], sizes[keep], peaks[keep]
+
+    @property
+    def confident(self) -> bool:
+        """Was a confidence ever fitted?"""
+        return bool(self.confidence_intercept or self.confidence_slope)
+
+    def strengths(self, peaks: Any) -> np.ndarray:
+        """The log of `peaks` over the least that counts: `minimum`, else an absolute threshold, else 1."""
+        least = self.minimum or (1.0 if self.relative else self.threshold)
+        return np.log(np.maximum(np.asarray(peaks, float), 1e-12) / least)
+
+    def confidence(self, peaks: Any) -> np.ndarray:
+        """The probability that objects with these `peaks` meet a true lesion; nan where it was never fitted.
+
+        The logistic function of the intercept and the slope times `strengths`, as it was on validation images.
+        """
+        if not self.confident:
+            return np.full(np.shape(peaks), np.nan)
+        return expit(self.confidence_intercept + self.confidence_slope * self.strengths(peaks))
 
 
 def mask_of(explanation: Explanation) -> Tensor:
@@ -89,13 +112,18 @@ def mask_of(explanation: Explanation) -> Tensor:
 
     The slices of a volume, which `meta["volume"]` describes, have the mask that the volume has.
     """
-    if len(explanation.meta.get("volume", {}).get("places", ())) == len(explanation):
+    if is_volume(explanation):
         from counterscan.metrics.lesions import volume_mask
 
         return volume_mask(explanation)
     attempted = ~explanation.target.reached(explanation.before)
     mask = MaskRule.of(explanation)(explanation.heatmap)
     return mask & attempted.to(mask.device).view(-1, *[1] * (mask.ndim - 1))
+
+
+def is_volume(explanation: Explanation) -> bool:
+    """Does it hold all the slices of a volume, and where they lie? Some of them are images by themselves."""
+    return len(explanation.meta.get("volume", {}).get("places", ())) == len(explanation)
 
 
 def scale(spatial: tuple[int, ...]) -> float:

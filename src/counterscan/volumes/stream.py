@@ -5,25 +5,27 @@ Memory holds a batch of slices and, for every slice, one map in half precision a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from counterscan.core import Explanation
 from counterscan.data.opening import part_of
 from counterscan.data.scans import Scan
+from counterscan.metrics.confidence import told
 from counterscan.metrics.lesions import Found, Grid, Lesion, VolumeRule
 from counterscan.metrics.masks import MaskRule
 from counterscan.progress import within
+from counterscan.volumes.tensors import tensors_of
 
 if TYPE_CHECKING:
     from counterscan.engine import Job
     from counterscan.volumes.page import SlicePictures
 
+Keep = Callable[[Explanation], dict[str, list]]
 SHIFTED = 1.0  # degrees: slices that are shifted against each other by more are told
 INTERVAL = (
     "ml_low to ml_high is the volume at the mask's threshold times and divided by {factor:g}; how often that holds the "
@@ -59,6 +61,11 @@ class Volume:
         """How much of the volume is in the mask."""
         return float(np.mean([self.found.mask(index).mean() for index in range(len(self.heat))]))
 
+    @property
+    def confidence(self) -> float:
+        """That of the largest lesion; nan where there is none, or it is not known."""
+        return self.found.lesions[0].confidence if self.found.lesions else float("nan")
+
     def facts(self) -> dict[str, Any]:
         """What lesions.json says."""
         space = "LPS" if self.scan.format == "dicom" else "RAS"
@@ -88,6 +95,7 @@ class Volume:
             "row": round(row, 1),
             "column": round(column, 1),
             "peak": round(lesion.peak, 3),
+            "confidence": told(lesion.confidence),
         }
 
     @property
@@ -154,22 +162,23 @@ def explained(job: Job, scan: Scan) -> Iterator[tuple[Scan, Explanation]]:
         within(min(start + job.batch, len(scan)), len(scan), "slices")
 
 
-def collected(
-    job: Job, scan: Scan, grid: Grid, pictures: SlicePictures, kept: list[Explanation] | None = None
-) -> Volume:
+def collected(job: Job, scan: Scan, grid: Grid, pictures: SlicePictures, keep: Keep = lambda _: {}) -> Volume:
     """What was found in a scan whose slices go through the explainer one batch after the other.
 
-    Of each batch the heat maps and the answers stay, the `pictures`, and in `kept` the explanation, where one is given.
+    Of each batch the heat maps and the answers stay, the `pictures`, and what `keep` does with it; the lists that it
+    answers are facts of the slices, and put into `meta`.
     """
     heat, answers, start = np.zeros((len(scan), *job.shape[1:]), np.float16), [], 0
+    facts: dict[str, list] = {}
     for part, explanation in explained(job, scan):
         heat[start : start + len(part)] = explanation.heatmap[:, 0].cpu().numpy()
         start += len(part)
         answers.append(without_images(explanation))
         pictures.take(part, explanation)
-        if kept is not None:
-            kept.append(explanation)
+        for name, values in keep(explanation).items():
+            facts.setdefault(name, []).extend(values)
     whole = joined(answers)
+    whole = replace(whole, meta={**whole.meta, **facts})
     rule = VolumeRule(job.rule or MaskRule.of(whole))
     found = rule(heat, grid, (~job.target.reached(whole.before)).numpy())
     return Volume(scan, grid, heat, whole, rule, found)
@@ -185,9 +194,7 @@ def without_images(explanation: Explanation) -> Explanation:
 def joined(parts: list[Explanation]) -> Explanation:
     """One explanation of all the images of several, whose seconds and queries are added up."""
     first = parts[0]
-    names = ("images", "heatmap", "before", "found", "counterfactual", "reconstruction", "after", "path")
-    present = [name for name in names if isinstance(getattr(first, name), Tensor)]
-    tensors: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in present}
+    tensors: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in tensors_of(first)}
     total = {name: sum(part.meta[name] for part in parts) for name in ("seconds", "queries")}
     return replace(first, **tensors, meta={**first.meta, **total})
 
