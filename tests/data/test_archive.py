@@ -37,6 +37,7 @@ def kind(monkeypatch):
         CONFOUNDERS=("cyst",),
         WINDOW=(-160.0, 240.0, "HU"),
         COLOUR=False,
+        MIRROR=False,
         MODALITY="fake CT",
         draw=fake_draw,
     )

@@ -1,12 +1,14 @@
 """Training, validation and test never share a patient."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from counterscan.data.manifest import Case, Manifest
+from counterscan.data.archive import write_phantoms
+from counterscan.data.manifest import Case, Manifest, read_manifest
 from counterscan.errors import ManifestError
 from counterscan.train.parts import parts
 
@@ -61,3 +63,20 @@ def test_an_empty_part_is_named():
         parts(manifest([case(i, split="train") for i in range(9)] + [case(10, split="test")]))
     with pytest.raises(ManifestError, match="share is one of"):
         parts(manifest([case(1)]), share="third")
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_images_are_flipped_only_where_the_manifest_allows_it(mirror):
+    told = replace(manifest([case(i, split=("train", "val", "test")[i % 3]) for i in range(9)]), mirror=mirror)
+    parts(told)
+    if mirror:
+        parts(told, flip=True)
+        return
+    with pytest.raises(ManifestError, match=r"mirror = false .* leave out --set flip=true"):
+        parts(told, flip=True)
+
+
+@pytest.mark.parametrize(("kind", "alike"), [("chest", False), ("abdomen", False), ("fundus", True), ("oct", True)])
+def test_phantoms_say_whether_they_may_be_flipped(kind, alike, tmp_path):
+    write_phantoms(kind, 2, tmp_path, size=64)
+    assert read_manifest(tmp_path).mirror == alike

@@ -177,6 +177,7 @@ def _finish(out: Path, series: Series) -> None:
         window=tuple(drawer.WINDOW),
         slope=slope,
         intercept=intercept,
+        mirror=drawer.MIRROR,
         licence="CC0-1.0",
         source=f"counterscan phantoms {series.kind} --n {series.n} --size {series.size} --seed {series.seed}",
     )

@@ -14,7 +14,7 @@ Name = Annotated[str, Field(max_length=200)]
 
 
 class DatasetFile(BaseModel):
-    """The keys of `dataset.toml`; `window` is (low, high) or (low, high, unit)."""
+    """The keys of `dataset.toml`; `window` is (low, high) or (low, high, unit), `mirror` if both sides are alike."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -24,6 +24,7 @@ class DatasetFile(BaseModel):
     window: tuple[float, float] | tuple[float, float, str] | None = None
     slope: Annotated[float, Field(gt=0)] = 1.0
     intercept: float = 0.0
+    mirror: bool = True
     licence: str = ""
     source: str = ""
 
@@ -66,6 +67,8 @@ def write_dataset_file(path: Path, told: DatasetFile) -> Path:
 
 
 def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, tuple | list):
         return f"[{', '.join(_toml(one) for one in value)}]"
     if isinstance(value, str):

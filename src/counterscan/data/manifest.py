@@ -64,6 +64,7 @@ class Manifest:
     """The cases of a dataset. `exclusive`: each shows one class (a `label` column); else each class is there or not.
 
     `normal` is the class that means healthy, where there is one; `confounders` are classes that are no disease.
+    `mirror` says whether a mirrored image could be another of them.
     """
 
     root: Path
@@ -75,6 +76,7 @@ class Manifest:
     normal: str | None = None
     exclusive: bool = False
     confounders: tuple[str, ...] = ()
+    mirror: bool = True
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -153,7 +155,16 @@ def read_manifest(path: str | Path, dataset: str | Path | None = None) -> Manife
     )
     _unique(table, cases)
     manifest = Manifest(
-        table.parent, classes, cases, told.shown, told.modality, told.licence, normal, exclusive, told.confounders
+        table.parent,
+        classes,
+        cases,
+        told.shown,
+        told.modality,
+        told.licence,
+        normal,
+        exclusive,
+        told.confounders,
+        told.mirror,
     )
     leaks = manifest.leaks("split")
     if leaks:

@@ -46,10 +46,10 @@ def editor_card(
     )
 
 
-def open_parts(manifest: Manifest, card: Card, *, fold: int) -> dict[str, Images]:
+def open_parts(manifest: Manifest, card: Card, *, fold: int, flip: bool = False) -> dict[str, Images]:
     """The training and validation images as `card` wants them; ManifestError where its classes are others."""
     window = Window(*card.window) if card.window else None
-    split = parts(manifest, fold=fold)
+    split = parts(manifest, fold=fold, flip=flip)
     if manifest.classes != card.classes:
         raise ManifestError(f"{manifest.root} has classes {manifest.classes}, the classifier has {card.classes}")
     return {name: open_images(split[name], card.shape, window) for name in ("train", "validation")}

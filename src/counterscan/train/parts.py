@@ -11,13 +11,16 @@ ALIASES = {"training": "train", "val": "validation", "valid": "validation", "tes
 SHARES = ("all", "first", "second")
 
 
-def parts(manifest: Manifest, *, fold: int = 0, share: str = "all") -> dict[str, Manifest]:
+def parts(manifest: Manifest, *, fold: int = 0, share: str = "all", flip: bool = False) -> dict[str, Manifest]:
     """The manifest's `train`, `validation` and `test` parts.
 
     Its column `split` decides where it names these parts; else its folds do (`fold` is measured on, the next one
     selects); else patients are drawn 70 : 15 : 15. `share` keeps the `first` or `second` half of the
-    training patients, so that a judge need not have seen what the classifier saw.
+    training patients, so that a judge need not have seen what the classifier saw. Who wants to `flip` images is refused
+    where the manifest says that left and right differ.
     """
+    if flip and not manifest.mirror:
+        raise ManifestError(f"{manifest.root} says mirror = false in its dataset.toml; leave out --set flip=true")
     if share not in SHARES:
         raise ManifestError(f"share is one of {', '.join(SHARES)}, not {share!r}")
     decided = any(ALIASES.get(case.split, case.split) == "train" for case in manifest.cases)

@@ -13,6 +13,7 @@ CLASSES = ("tumour", "cyst")
 CONFOUNDERS = ("cyst",)
 MODALITY = "abdominal CT"
 COLOUR = False
+MIRROR = False  # the liver is on the right
 WINDOW = (-160.0, 240.0, "HU")
 LOWEST, HIGHEST = -1024.0, 2000.0
 APPEARANCE = {

@@ -43,7 +43,7 @@ class Phantom:
 
 
 def module(kind: str):
-    """The module that draws `kind`: it has `CLASSES`, `CONFOUNDERS`, `WINDOW`, `COLOUR`, `MODALITY` and `draw`.
+    """The module that draws `kind`, with `CLASSES`, `CONFOUNDERS`, `WINDOW`, `COLOUR`, `MODALITY`, `MIRROR` and `draw`.
 
     Where it has `NORMAL`, each phantom shows one of the classes, and that one means healthy. Where it has `DISEASED`,
     that share of a series carries disease, not half of it.

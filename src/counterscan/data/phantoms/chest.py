@@ -13,6 +13,7 @@ CLASSES = ("consolidation", "effusion", "nodule", "pneumothorax", "cardiomegaly"
 CONFOUNDERS = ()
 MODALITY = "chest X-ray"
 COLOUR = False
+MIRROR = False  # the heart is on the left
 WINDOW = (0.0, 1.0, "intensity")
 
 LETTERS = {"L": ("1000", "1000", "1000", "1000", "1000", "1111"), "R": ("1110", "1001", "1001", "1110", "1010", "1001")}

@@ -13,6 +13,7 @@ CLASSES = ("dr", "drusen")
 CONFOUNDERS = ("drusen",)
 MODALITY = "fundus photograph"
 COLOUR = True
+MIRROR = True
 WINDOW = (0.0, 255.0, "")
 
 # The colours of lesions, of what something white would send back there.

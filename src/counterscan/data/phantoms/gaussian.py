@@ -17,6 +17,7 @@ CONFOUNDERS = ()  # the cysts of half of the slices are healthy here, and go wit
 DISEASED = 0.65  # share of the slices that an anomaly is asked for
 MODALITY = "abdominal CT"
 COLOUR = False
+MIRROR = True
 WINDOW = (-57.0, 302.0, "HU")  # half a per cent of the voxels of renal tumours lies below it, half a per cent above
 EDGE = 20 / 256  # of the template, and the least of a kidney, as a share of the image's
 SIGMA, STRENGTH, SEEN = 0.4, 0.9, 0.25

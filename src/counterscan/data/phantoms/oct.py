@@ -13,6 +13,7 @@ CLASSES = (NORMAL, "cnv", "drusen", "dme")
 CONFOUNDERS = ()
 MODALITY = "retinal OCT"
 COLOUR = False
+MIRROR = True
 WINDOW = (0.0, 255.0, "")
 
 

@@ -67,7 +67,7 @@ class ClassifierRecipe:
 
     def task(self, manifest: Manifest, card: Card) -> "ClassifierTask":
         """What is trained: a network with fresh weights, and the images of the three parts."""
-        split = parts(manifest, fold=self.fold, share=self.share)
+        split = parts(manifest, fold=self.fold, share=self.share, flip=self.flip)
         images = {name: open_images(part, card.shape) for name, part in split.items()}
         if self.shuffled:
             images |= {name: _shuffled(images[name], self.seed) for name in ("train", "validation")}

@@ -64,7 +64,8 @@ class DiffusionRecipe:
     ) -> Path:
         """Train on the manifest's training part, select on validation, measure on test; write weights and card."""
         shape = (self.channels or manifest.cases[0].read().pixels.shape[1], self.size, self.size)
-        images = {name: open_images(part, shape) for name, part in parts(manifest, fold=self.fold).items()}
+        split = parts(manifest, fold=self.fold, flip=self.flip)
+        images = {name: open_images(part, shape) for name, part in split.items()}
         card = self._card(manifest, out, command, shape, spread(images["train"]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

@@ -108,7 +108,7 @@ class InpaintingRecipe:
         classifier = load_classifier(self.classifier)
         name = self.name or out.name
         card = editor_card(name, classifier.card, manifest, command, guided=self.guided)
-        images = open_parts(manifest, card, fold=self.fold)
+        images = open_parts(manifest, card, fold=self.fold, flip=self.flip)
         findings = indices_of(self.findings, manifest, card)
         selection = Selection(classifier, images["validation"], findings, card)
         sampler = Sampler(images["train"], findings, augmented=self.augmented, flip=self.flip)

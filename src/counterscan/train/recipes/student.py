@@ -71,7 +71,7 @@ class StudentRecipe:
         manifest = taught(manifest, self.masks, card.classes)
         images = {
             name: open_images(part, card.shape)
-            for name, part in parts(manifest, fold=self.fold).items()
+            for name, part in parts(manifest, fold=self.fold, flip=self.flip).items()
             if name != "test"
         }
         with torch.random.fork_rng(devices=[]):
