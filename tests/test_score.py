@@ -1,11 +1,14 @@
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+from counterscan.classifiers.torch import TorchClassifier
 from counterscan.core import Card, Explanation, Target
 from counterscan.data.manifest import read_manifest
 from counterscan.errors import CounterscanError, ManifestError
@@ -175,3 +178,32 @@ def test_faults_name_the_cure(archive, tmp_path):
     (tmp_path / "empty" / "run.json").write_text("{}")
     with pytest.raises(CounterscanError, match="no finished"):
         score(tmp_path / "empty")
+
+
+def elsewhere(archive):
+    """The same images as those of other patients, twice, because real ones must be enough for two sets."""
+    root = archive.parent / "real"
+    shutil.copytree(archive, root)
+    rows = list(csv.reader((root / "labels.csv").open()))
+    twice = [[*row[:-1], f"{row[-1]}-{time}"] for time in range(2) for row in rows[1:]]
+    for number, row in enumerate(twice):
+        shutil.copy(root / row[0], root / f"{number}.png")
+        row[0] = f"{number}.png"
+    with (root / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([rows[0], *twice])
+    return root
+
+
+def test_as_a_set_they_stand_beside_real_images(archive, tmp_path):
+    network = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(16, 2))
+    folder, real = explain(archive, tmp_path / "out"), read_manifest(elsewhere(archive))
+    result = score(folder, judge=TorchClassifier(network, Dark.card), real=real)
+    assert result["realism"]["n"] == 4
+    assert {"kernel_distance", "frechet_distance"} <= set(result["realism"]["metrics"])
+    assert "4 counterfactuals against" in printable(result)
+    assert "real ones" in printable(result)
+
+
+def test_real_images_need_a_judge(archive, tmp_path):
+    with pytest.raises(CounterscanError, match="give --judge"):
+        score(explain(archive, tmp_path / "out"), real=read_manifest(archive))

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -30,7 +30,7 @@ class Card(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    kind: Literal["classifier", "editor", "segmenter", "denoiser"] = "classifier"
+    kind: Literal["classifier", "editor", "segmenter", "denoiser", "verifier"] = "classifier"
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     output: Literal["binary", "multilabel", "softmax"] = "multilabel"
@@ -168,11 +168,15 @@ def _logit(p: float) -> float:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a counterfactual method found: `images`, and where it has them its `reconstruction` and the `path` there."""
+    """What a counterfactual method found: `images`, and where it has them its `reconstruction` and the `path` there.
+
+    `cases` are facts about each image in plain words and numbers, such as how strongly it had to be pushed.
+    """
 
     images: Tensor
     reconstruction: Tensor | None = None
     path: Tensor | None = None
+    cases: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,8 @@ class Explanation:
     def select(self, index: slice) -> Self:
         """The explanation of some of the images."""
         parts: dict[str, Any] = {name: value[index] for name, value in self._tensors().items()}
+        if "cases" in self.meta:
+            parts["meta"] = {**self.meta, "cases": self.meta["cases"][index]}
         return replace(self, **parts)
 
     def save(self, folder: str | Path) -> Path:

@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from counterscan.classifiers.features import Extractor
 from counterscan.core import Classifier, Explanation
 from counterscan.data.files import write_whole
 from counterscan.data.manifest import Case, Manifest, find_cases, read_manifest
 from counterscan.errors import CounterscanError, ManifestError
 from counterscan.metrics.calibration import HEALTHY_LIMIT, LEVELS, SHARES, Calibration, iou_curve, search
+from counterscan.metrics.identity import Verifier, beside, identity, load_verifier, promise
 from counterscan.metrics.intervals import Estimate, bootstrap, paired
 from counterscan.metrics.masks import MaskRule
+from counterscan.metrics.populations import realism
 from counterscan.metrics.truth import Truth, read_truth
 from counterscan.metrics.validity import attempted
 from counterscan.pictures import grey
@@ -37,13 +40,22 @@ class Scores:
     values: dict[str, list[float]] = field(default_factory=dict)
     curves: dict[bool, list[np.ndarray]] = field(default_factory=lambda: {False: [], True: []})
 
-    def add(self, name: str, explanation: Explanation, truth: Truth, **judges: Classifier | None) -> None:
+    def add(
+        self,
+        name: str,
+        explanation: Explanation,
+        truth: Truth,
+        verifier: Verifier | None = None,
+        **judges: Classifier | None,
+    ) -> None:
         """Measure one case, each of its slices an image."""
         self.names += [name] * len(explanation)
         self.slices += range(len(explanation))
         self.patients += truth.patients
-        for metric in METRICS:
-            values = METRICS[metric](explanation, truth=truth, **judges)
+        found = {metric: METRICS[metric](explanation, truth=truth, **judges) for metric in METRICS}
+        if verifier is not None:
+            found |= identity(explanation, verifier, truth)
+        for metric, values in found.items():
             self.values.setdefault(metric, []).extend(values.tolist())
         for relative, curves in self.curves.items():
             curves += _curves(explanation, truth, relative)
@@ -80,12 +92,17 @@ def score(
     validation: str | Path | None = None,
     rule: MaskRule | None = None,
     classifier: Classifier | None = None,
+    verifier: Verifier | None = None,
+    real: Manifest | None = None,
     command: str = "",
 ) -> dict[str, Any]:
     """Score what `explain` wrote into `folder`, reading one case at a time; write score.json and scores.csv there.
 
     `truth` says where lesions are; without it the manifest that was explained is asked. Masks are made by `rule`, else
-    by one chosen on the explanations in `validation` (their own manifest's masks), else by the rule they carry.
+    by one chosen on the explanations in `validation` (their own manifest's masks), else by the rule they carry. A
+    `verifier` says whether counterfactuals keep the anatomy, beside the rate that its card says true pairs reach. With
+    `real` images the counterfactuals are compared with those that show what was asked for, as sets, in the features of
+    the judge (`metrics/populations.py`).
     Raises CounterscanError for a folder without explanations, ManifestError where `truth` knows none of the cases.
     """
     folder = Path(folder)
@@ -95,9 +112,11 @@ def score(
         calibration = choose_rule(validation)
         rule = calibration.rule
     truth = truth or own_manifest(run)
+    if real is not None and judge is None:
+        raise CounterscanError("images are compared with real ones in the features of a judge; give --judge, too")
     scores, used = Scores(), rule
     for name, explanation, known in with_truth(folder, truth, rule):
-        scores.add(name, explanation, known, classifier=classifier, judge=judge)
+        scores.add(name, explanation, known, verifier, classifier=classifier, judge=judge)
         _keep_truth(folder / "truth", name, known)
         used = MaskRule.of(explanation)
     result = {
@@ -110,6 +129,8 @@ def score(
         "metrics": {name: estimate.to_dict() for name, estimate in sorted(scores.estimates().items())},
         "mask_rule": used.to_dict() if used else {},
         "calibration": _facts(calibration, validation),
+        **({"verifier": promise(verifier.card)} if verifier else {}),
+        **({"realism": realism(folder, real, Extractor.of(judge)).to_dict()} if real and judge else {}),
     }
     write_whole(folder / "scores.csv", _table(list(scores.rows())).encode())
     write_whole(folder / "score.json", (json.dumps(result, indent=1) + "\n").encode())
@@ -123,6 +144,8 @@ def score_folder(
     validation: Path | None = None,
     json_file: Path | None = None,
     classifier: str = "",
+    verifier: str = "",
+    real: Path | None = None,
     command: str = "",
 ) -> str:
     """What `counterscan score` does: names become things, the page is written anew, the answer is a table to print."""
@@ -138,6 +161,8 @@ def score_folder(
         load_classifier(judge or run["judge"]) if judge or run.get("judge") else None,
         validation,
         classifier=load_classifier(classifier or run["classifier"]) if classifier or needed else None,
+        verifier=load_verifier(verifier) if verifier else None,
+        real=find_cases(real) if real else None,
         command=command,
     )
     if json_file is not None:
@@ -188,11 +213,23 @@ def printable(result: dict[str, Any]) -> str:
     for name, figure in result["metrics"].items():
         interval = f"{figure['low']:.3g} to {figure['high']:.3g}"
         lines.append(f"  {name:<26}{figure['value']:>9.3g}   {interval:<20} n={figure['n']}")
+    if "identity_kept" in result["metrics"] and "verifier" in result:
+        lines.append(f"  {beside(result['metrics']['identity_kept'], result['verifier'])}")
+    lines += _beside_real(result["realism"]) if "realism" in result else []
     if result["mask_rule"]:
         lines.append(f"  mask rule: {MaskRule.from_dict(result['mask_rule']).describe()}")
     if (calibration := result["calibration"]) and not calibration["feasible"]:
         lines.append(f"  no rule kept healthy images silent; this one masks {calibration['healthy_mask_share']:.0%}")
     return "\n".join(lines)
+
+
+def _beside_real(realism: dict[str, Any]) -> list[str]:
+    """Each figure of the set beside its floor, that of other real images."""
+    lines = [f"  {realism['n']} counterfactuals against {realism['n_real']} real images, in {realism['extractor']}"]
+    for name, figure in realism["metrics"].items():
+        floor = figure["floor"]["value"] if figure["floor"] else float("nan")
+        lines.append(f"  {name:<26}{figure['value']:>9.3g}   real ones {floor:.3g}")
+    return lines
 
 
 def read_run(folder: str | Path) -> dict[str, Any]:

@@ -40,6 +40,12 @@ def score(
     classifier: Annotated[
         str, typer.Option(metavar="C", help="Ask the classifier again, for deletion and insertion.")
     ] = "",
+    verifier: Annotated[
+        str, typer.Option(metavar="V", help="Ask this verifier whether it is still the same eye (docs/realism.md).")
+    ] = "",
+    real: Annotated[
+        Path | None, typer.Option(metavar="MANIFEST", help="Real images to compare with as a set (docs/realism.md).")
+    ] = None,
 ) -> None:
     """Measure what `explain` wrote.
 

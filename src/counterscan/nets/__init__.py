@@ -14,6 +14,7 @@ OURS = {
     "unet": "counterscan.nets.unet:UNet",
     "discriminator": "counterscan.nets.discriminator:Discriminator",
     "denoiser": "counterscan.nets.denoiser:DenoisingUNet",
+    "embedder": "counterscan.nets.embedder:Embedder",
 }
 MONAI = {"densenet121": "DenseNet121", "resnet18": "resnet18", "resnet50": "resnet50", "basic_unet": "BasicUNet"}
 SEGMENTING = (16, 32, 64, 96, 128, 16)  # widths of `basic_unet`: a wide layer at full resolution is slow on CPUs
