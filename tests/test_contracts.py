@@ -21,7 +21,10 @@ from counterscan.registry import EXPLAINERS, METRICS, RECIPES, Registry
 
 ROOT = Path(__file__).parents[1]
 SIDE = 64
-QUICK = {"rise": {"masks": 32, "s": 4}}  # settings that make an explainer quick; a new one may need an entry here
+QUICK = {
+    "rise": {"masks": 32, "s": 4},
+    "sparse": {"steps": 8, "ladder": [1]},
+}  # settings that make an explainer quick; a new one may need an entry here
 DRAWN = 1e-4  # how exactly a replay agrees
 
 
@@ -73,7 +76,17 @@ class Lit:
         return (images > 0).float()
 
 
-PRIORS = {"student": Lit()}  # what needs another kind of prior than an editor
+class Dim:
+    """A trivial denoiser: the best of images that are -0.5 +- 0.5 in each pixel."""
+
+    card = Card(name="dim", kind="denoiser", shape=(1, SIDE, SIDE), classes=())
+
+    def __call__(self, noisy: Tensor, sigma: Tensor) -> Tensor:
+        level = sigma.view(-1, 1, 1, 1).square()
+        return (0.25 * noisy - 0.5 * level) / (0.25 + level)
+
+
+PRIORS = {"student": Lit(), "diffusion-guidance": Dim()}  # what needs another kind of prior than an editor
 
 
 def built(name: str) -> Explainer:

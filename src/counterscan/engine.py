@@ -57,7 +57,7 @@ class Job:
     def shape(self) -> tuple[int, ...]:
         """Where the work is done: the prior's shape where the explainer has a prior, else the classifier's."""
         priors = [getattr(self.explainer, item.name) for item in fields(self.explainer)]  # type: ignore[arg-type]
-        shapes = [prior.card.shape for prior in priors if hasattr(prior, "card")]
+        shapes = [prior.card.shape for prior in priors if hasattr(prior, "card") and prior.card.kind != "classifier"]
         return tuple(shapes[0] if shapes else self.classifier.card.shape)
 
     @property

@@ -14,9 +14,9 @@ from counterscan.data.window import Window
 from counterscan.engine import Job
 from counterscan.errors import CounterscanError, ScanError, UnknownName, WeightsError, did_you_mean
 from counterscan.explainers.base import AttributionExplainer, Explainer
-from counterscan.explainers.build import build_explainer, needs_prior
+from counterscan.explainers.build import build_explainer, needs_prior, prior_name
 from counterscan.metrics.masks import MaskRule
-from counterscan.registry import RECIPES, shipped_weights
+from counterscan.registry import EXPLAINERS, RECIPES, shipped_weights
 
 
 def prepare(
@@ -43,7 +43,8 @@ def prepare(
     """The job that these words ask for; CounterscanError names the first word that is wrong, and the cure."""
     asked = load_classifier(classifier, card)
     prior = prior or default_prior(method, classifier)
-    explainer = build_explainer(method, prior=prior or None, **dict(parse_setting(text) for text in settings))
+    given = default_settings(method, classifier) | dict(parse_setting(text) for text in settings)
+    explainer = build_explainer(method, prior=prior or None, **given)
     wanted = Target.parse(target, asked.card)
     check_fit(explainer, asked.card, wanted)
     manifest = open_inputs(inputs, dataset)
@@ -109,21 +110,30 @@ def default_prior(method: str, classifier: str) -> str:
     """
     if not needs_prior(method):
         return ""
-    near = f"{classifier.partition('/')[0]}/{method}"
+    kind = prior_name(method)
+    near = f"{classifier.partition('/')[0]}/{kind}"
     if classifier in shipped_weights() and near in shipped_weights():
         return near
-    known = [name for name in shipped_weights() if name.endswith(f"/{method}")]
+    known = [name for name in shipped_weights() if name.endswith(f"/{kind}")]
+    recipe = "diffusion" if kind == "denoiser" else method
     raise WeightsError(
         f"{method} needs a prior that was trained for {classifier}: give --prior with a folder that "
-        f"`counterscan train {method}` wrote" + (f", or one of {', '.join(known)}" if known else "")
+        f"`counterscan train {recipe}` wrote" + (f", or one of {', '.join(known)}" if known else "")
     )
+
+
+def default_settings(method: str, classifier: str) -> dict[str, Any]:
+    """What steers beside a shipped classifier: `fundus/robust` for `fundus/classifier`, where the explainer asks."""
+    near = f"{classifier.partition('/')[0]}/robust"
+    wanted = any(item.name == "robust" for item in fields(EXPLAINERS[method]))
+    return {"robust": near} if wanted and classifier in shipped_weights() and near in shipped_weights() else {}
 
 
 def check_fit(explainer: Explainer, card: Card, target: Target) -> None:
     """Refuse a prior that does not know a class asked for, or that sees another window than the classifier."""
     asked = [card.classes[index] for index, _ in target.wanted]
     for prior in (value.card for value in vars(explainer).values() if hasattr(value, "card")):
-        if unknown := [name for name in asked if name not in prior.classes]:
+        if prior.classes and (unknown := [name for name in asked if name not in prior.classes]):
             raise WeightsError(
                 f"{prior.name} was trained for the classes {', '.join(prior.classes)}, which have no {unknown[0]!r}; "
                 "give a --prior that was trained with this classifier"

@@ -36,8 +36,10 @@ class Explainer(ABC):
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             answer = self.explain(counted, images, target)
-        seconds = time.perf_counter() - start
-        return Explanation(**answer, images=images, target=target, meta=self._meta(counted, seed, seconds))
+        meta = self._meta(counted, seed, time.perf_counter() - start)
+        if cases := answer.pop("cases", ()):
+            meta["cases"] = [dict(case) for case in cases]
+        return Explanation(**answer, images=images, target=target, meta=meta)
 
     @abstractmethod
     def explain(self, classifier: Classifier, images: Tensor, target: Target) -> dict[str, Any]:
@@ -79,6 +81,7 @@ class CounterfactualExplainer(Explainer):
             "before": before,
             "after": after,
             "found": target.reached(after),
+            "cases": found.cases,
         }
 
 

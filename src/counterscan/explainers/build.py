@@ -8,11 +8,16 @@ from typing import Any
 from counterscan.core import Editor, Segmenter
 from counterscan.errors import CounterscanError, UnknownName, did_you_mean
 from counterscan.explainers.base import Explainer
+from counterscan.priors.denoiser import DenoiserPrior, load_denoiser
 from counterscan.priors.editor import load_editor
 from counterscan.priors.segmenter import load_segmenter
 from counterscan.registry import EXPLAINERS
 
-LOADERS: dict[Any, Callable[[str | Path], Any]] = {Editor: load_editor, Segmenter: load_segmenter}
+LOADERS: dict[Any, Callable[[str | Path], Any]] = {
+    DenoiserPrior: load_denoiser,
+    Editor: load_editor,
+    Segmenter: load_segmenter,
+}
 
 
 def needs_prior(name: str) -> bool:
@@ -20,7 +25,14 @@ def needs_prior(name: str) -> bool:
     return any(field.default is MISSING for field in fields(EXPLAINERS[name])[:1])
 
 
-def build_explainer(name: str, prior: str | Path | Editor | Segmenter | None = None, **settings: Any) -> Explainer:
+def prior_name(name: str) -> str:
+    """What the prior of the explainer called `name` is called beside a classifier: `denoiser`, or as the explainer."""
+    return "denoiser" if fields(EXPLAINERS[name])[0].type is DenoiserPrior else name
+
+
+def build_explainer(
+    name: str, prior: str | Path | DenoiserPrior | Editor | Segmenter | None = None, **settings: Any
+) -> Explainer:
     """The explainer called `name` with its `prior` (an object, a shipped name or a folder) and its settings.
 
     Raises UnknownName for a name or a setting that does not exist, CounterscanError for a prior that is missing or

@@ -6,16 +6,23 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from counterscan.core import Card
+from counterscan.core import Card, Denoiser
 from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.priors.checkpoints import Predicts, check_finite, open_checkpoint
 from counterscan.priors.editor import BATCH
 from counterscan.priors.schedules import DiscreteSchedule
 from counterscan.weights.store import find_weights, load_weights
+
+
+class DenoiserPrior(Denoiser, Protocol):
+    """A denoiser with a card: one that was trained, not one that wraps another."""
+
+    card: Card
 
 
 class NetworkDenoiser:

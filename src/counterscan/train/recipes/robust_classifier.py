@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterscan.classifiers.load import load_classifier
+from counterscan.classifiers.companion import companion, steering
 from counterscan.classifiers.torch import TorchClassifier, undisturbed
-from counterscan.classifiers.wrappers import Fitted
 from counterscan.core import Card, Classifier
 from counterscan.data.batches import Images
 from counterscan.data.manifest import Manifest
@@ -84,8 +83,7 @@ class RobustClassifierRecipe:
         attack = self._attack()
         plain = self._plain()
         card = plain.card(manifest, out, command)
-        beside = _like(load_classifier(self.beside), card) if self.beside else None
-        begun = _like(load_classifier(self.start), card) if self.start else None
+        beside, begun = (_named(name, card) for name in (self.beside, self.start))
         self._warn(card, say)
         task = RobustTask(plain.task(manifest, card), attack, self.method, self.beta, int(self.warm_up * self.steps))
         if begun is not None:
@@ -209,16 +207,8 @@ def label_loss(logits: Tensor, labels: Tensor, card: Card) -> Tensor:
     return (losses * ~labels.isnan()).sum(1)
 
 
-def _like(other: Classifier, card: Card) -> Classifier:
-    """The other classifier, if it answers the same classes in the same order, for images of the card's shape."""
-    if not other.differentiable:
-        raise ClassifierError(f"{other.card.name} gives no gradients, which an attack needs; name one that does")
-    if (other.card.classes, other.card.output) != (card.classes, card.output):
-        raise ClassifierError(
-            f"{other.card.name} answers {other.card.output} over {', '.join(other.card.classes)}, not {card.output} "
-            f"over {', '.join(card.classes)}; name one that was trained with the same labels"
-        )
-    return other if tuple(other.card.shape) == tuple(card.shape) else Fitted(other, card.shape)
+def _named(name: str, card: Card) -> Classifier | None:
+    return next((companion(one, card) for one in steering(name)), None)
 
 
 def _begin(network: nn.Module, start: Classifier) -> None:

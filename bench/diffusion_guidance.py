@@ -1,0 +1,194 @@
+"""Diffusion counterfactuals of the retina, measured: both directions, with and without a cone, beside `sparse`.
+
+    python bench/diffusion_guidance.py fundus --work runs/guidance --n 200
+    python bench/diffusion_guidance.py oct --work runs/guidance --n 200 --exact 24 --models runs/oct
+
+Phantoms that nobody was trained on are drawn into WORK: those that are explained, and others as the real images. Each
+method explains them into a folder of its own, as `counterscan explain` does; then come validity under classifier and
+judge, distance to the true twin, change outside the lesion, distance to real images of the class asked for, and whether
+it is still the same eye, with intervals. The last part runs the default and `exact=True` side by side on a few images,
+with what both ask of the network counted. A folder that is there is not made again.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from counterscan.classifiers.features import Extractor
+from counterscan.classifiers.load import load_classifier
+from counterscan.core import Classifier, Target
+from counterscan.data.archive import write_phantoms
+from counterscan.data.files import write_whole
+from counterscan.data.manifest import Case, Manifest, read_manifest
+from counterscan.engine import run
+from counterscan.jobs import prepare
+from counterscan.metrics.populations import realism
+from counterscan.priors.denoiser import DenoiserPrior
+from counterscan.registry import shipped_weights
+from counterscan.score import score_folder
+
+TARGETS = {"fundus": {"removed": "dr=0", "added": "dr=1"}, "oct": {"removed": "normal", "added": "dme"}}
+METHODS = {
+    "cone": ("diffusion-guidance", ()),
+    "no-cone": ("diffusion-guidance", ("robust=",)),
+    "sparse": ("sparse", ()),
+    "sparse-plain": ("sparse", ("robust=",)),
+}
+SHOWN = (
+    "flip_rate",
+    "judge_flip_rate",
+    "twin_ratio",
+    "outside_inside_ratio",
+    "changed_share",
+    "ssim",
+    "ms_ssim",
+    "identity_kept",
+)
+REAL = 3000  # phantoms that stand for real images
+SEED = 20261
+
+
+@dataclass
+class _Counted:
+    """A denoiser that counts the images it is asked about, and those that gradients come back through it for."""
+
+    denoiser: DenoiserPrior
+    asked: int = 0
+    passed_back: int = 0
+
+    @property
+    def card(self):
+        return self.denoiser.card
+
+    def __call__(self, noisy: Tensor, sigma: Tensor) -> Tensor:
+        self.asked += len(noisy)
+        clean = self.denoiser(noisy, sigma)
+        if clean.requires_grad:
+            clean.register_hook(self._back)
+        return clean
+
+    def _back(self, gradient: Tensor) -> None:
+        self.passed_back += len(gradient)
+
+
+class Bench:
+    """One kind of phantom, its models, and the folder that everything is made in."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        self.arguments, self.kind = arguments, arguments.kind
+        self.work = Path(arguments.work) / self.kind
+        models = arguments.models or self.kind
+        self.names = {name: f"{models}/{name}" for name in ("classifier", "judge", "robust", "denoiser", "verifier")}
+        self.classifier = load_classifier(self.names["classifier"])
+        self._archive("asked", 4 * arguments.n, SEED)
+        self.real = self._archive("real", REAL, SEED + 1)
+
+    def _archive(self, name: str, n: int, seed: int) -> Manifest:
+        write_phantoms(self.kind, n, self.work / name, seed=seed, workers=os.cpu_count() or 1)
+        return read_manifest(self.work / name)
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The figures of each direction and method."""
+        rows = {}
+        for direction, text in TARGETS[self.kind].items():
+            for method, (explainer, settings) in METHODS.items():
+                folder = self.work / direction / method
+                self.explain(folder, explainer, settings, text, self.arguments.n)
+                rows[f"{direction} {method}"] = self._measured(folder)
+                print(direction, method, _line(rows[f"{direction} {method}"]), flush=True)
+        return rows
+
+    def costs(self) -> dict[str, dict[str, Any]]:
+        """The default and the published method on the same few images, with what each costs an image."""
+        rows = {}
+        for direction, text in TARGETS[self.kind].items():
+            for name, settings in {"default": (), "exact": ("exact=true",)}.items():
+                folder, n = self.work / direction / f"{name}-{self.arguments.exact}", self.arguments.exact
+                cost = self.explain(folder, "diffusion-guidance", settings, text, n)
+                rows[f"{direction} {name}"] = {**self._measured(folder), **cost}
+                print(direction, name, _line(rows[f"{direction} {name}"]), cost, flush=True)
+        return rows
+
+    def explain(self, folder: Path, explainer: str, settings: tuple[str, ...], text: str, n: int) -> dict[str, float]:
+        """Explain the first `n` images that show something else; CPU seconds, evaluations and passes back an image."""
+        if (folder / "cost.json").exists():
+            return json.loads((folder / "cost.json").read_text())
+        job = prepare(
+            [self.work / "asked"],
+            classifier=self.names["classifier"],
+            judge=self.names["judge"],
+            target=text,
+            method=explainer,
+            prior=self.names["denoiser"] if explainer == "diffusion-guidance" else "",
+            settings=[f"robust={self.names['robust']}", *settings],  # what comes last counts
+            out=folder,
+            names={"command": self.arguments.command},
+        )
+        chosen = [case for case in job.manifest.cases if _other(case, job.target, job.classifier)][:n]
+        counted = _Counted(getattr(job.explainer, "denoiser", None))
+        if explainer == "diffusion-guidance":
+            job = replace(job, explainer=replace(job.explainer, denoiser=counted))
+        begun = time.process_time()
+        run(replace(job, manifest=replace(job.manifest, cases=tuple(chosen))))
+        cost = {"cpu_seconds": time.process_time() - begun, "asked": counted.asked, "passed_back": counted.passed_back}
+        cost = {name: round(value / len(chosen), 3) for name, value in cost.items()}
+        write_whole(folder / "cost.json", json.dumps(cost).encode())
+        return cost
+
+    def _measured(self, folder: Path) -> dict[str, Any]:
+        """What `score` finds, and how far the counterfactuals are from real images of the class asked for."""
+        if not (folder / "realism.json").exists():
+            score_folder(folder, self.work / "asked", verifier=self._verifier())
+            found = realism(folder, self.real, Extractor.of(load_classifier(self.names["judge"])))
+            write_whole(folder / "realism.json", json.dumps(found.to_dict()).encode())
+        scores = json.loads((folder / "score.json").read_text())["metrics"]
+        far = json.loads((folder / "realism.json").read_text())
+        return {**{name: scores[name] for name in SHOWN if name in scores}, "realism": far}
+
+    def _verifier(self) -> str:
+        known = self.names["verifier"]
+        return known if known in shipped_weights() or Path(known).is_dir() else ""
+
+
+def _other(case: Case, target: Target, classifier: Classifier) -> bool:
+    """Whether the image shows something else than what is asked for."""
+    asked = {classifier.card.classes[index]: round(p) for index, p in target.wanted}
+    return any(case.labels.get(name) != value for name, value in asked.items())
+
+
+def _line(row: dict[str, Any]) -> str:
+    far = {name: row["realism"]["metrics"][name] for name in ("kernel_distance", "frechet_distance")}
+    shown = {name: row[name]["value"] for name in SHOWN if name in row}
+    shown |= {name: value["value"] for name, value in far.items()}
+    shown |= {f"{name}_floor": value["floor"]["value"] for name, value in far.items()}
+    return "  ".join(f"{name} {value:.3g}" for name, value in shown.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=sorted(TARGETS))
+    parser.add_argument("--work", default="runs/guidance", help="folder for what is drawn and explained")
+    parser.add_argument("--models", default="", help="folder of classifier, judge, robust, denoiser, verifier")
+    parser.add_argument("--n", type=int, default=200, help="images of each direction")
+    parser.add_argument("--exact", type=int, default=24, help="images that the published method runs on, 0 for none")
+    parser.add_argument("--json", default="", help="where the figures go, as in results/")
+    arguments = parser.parse_args()
+    arguments.command = shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
+    bench = Bench(arguments)
+    found = {"rows": bench.rows(), "costs": bench.costs() if arguments.exact else {}}
+    found = {"command": arguments.command, "version": metadata.version("counterscan"), "n": arguments.n, **found}
+    if arguments.json:
+        write_whole(Path(arguments.json), (json.dumps(found, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
