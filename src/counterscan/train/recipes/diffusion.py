@@ -6,7 +6,7 @@ which makes the error of a network that knows nothing one at every level. Change
 augmentation that the network would have to be told of.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,12 +40,14 @@ class DiffusionRecipe:
     """Trains a denoiser on all training images, whatever they show; labels take no part.
 
     `channels` is 1 for grey, 3 for colour, and 0 for what the first image has. `flip` also trains on mirrored images;
-    leave it off where left and right differ. `size` must be divisible by 32.
+    leave it off where left and right differ. `size` must be divisible by 4 * 2 ** (levels - 1), where `widths` are the
+    network's channels at each of its levels.
     """
 
     name: str = ""
     channels: int = 0
     size: int = 128
+    widths: Sequence[int] = (64, 128, 160, 160)
     steps: int = 20000
     batch: int = 16
     rate: float = 1e-3
@@ -84,7 +86,7 @@ class DiffusionRecipe:
             window=manifest.window.as_tuple() if manifest.window else None,
             modality=manifest.modality,
             network="denoiser",
-            settings={"channels": shape[0], "spread": spread},
+            settings={"channels": shape[0], "spread": spread, "widths": list(self.widths)},
             command=command,
             licence=manifest.licence,
         )
