@@ -41,7 +41,6 @@ METHODS = {
     "cone": ("diffusion-guidance", ()),
     "no-cone": ("diffusion-guidance", ("robust=",)),
     "sparse": ("sparse", ()),
-    "sparse-plain": ("sparse", ("robust=",)),
 }
 SHOWN = (
     "flip_rate",

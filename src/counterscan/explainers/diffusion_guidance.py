@@ -39,7 +39,7 @@ from counterscan.registry import EXPLAINERS
 
 STEPS, SKIPPED = 200, 100  # of the paper: respaced steps of a linear schedule, and how many the late start leaves out
 LOWEST = 0.02  # level of the last step, image units
-SHARES = (0.03, 0.06, 0.12, 0.25, 0.5)  # of the image that a confined change may take, the smallest first
+SHARES = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.32, 0.4, 0.5)  # of the image that a confined change may take, the smallest first
 POINTS = 4  # of the way from the image to the change at which the answer's slope is taken
 GRADIENTS = {"network": through_network, "estimate": at_estimate}
 
