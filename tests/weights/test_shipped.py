@@ -10,12 +10,17 @@ from counterscan.data.phantoms.base import module, normal_of, stream
 from counterscan.data.window import Window
 from counterscan.explainers.build import build_explainer
 from counterscan.metrics.discrimination import auc
+from counterscan.priors.denoiser import load_denoiser
 from counterscan.priors.editor import load_editor
+from counterscan.priors.sampling import Noise
 from counterscan.registry import SHIPPED, shipped_weights
+from counterscan.train.attack import PGD
 from counterscan.weights.store import WEIGHTS, load_weights
 
 N = 60
 CLASSIFIERS = [name for name in shipped_weights() if name.endswith(("/classifier", "/judge"))]
+ROBUST = [name for name in shipped_weights() if name.endswith("/robust")]
+DENOISERS = [name for name in shipped_weights() if name.endswith("/denoiser")]
 EDITORS = [name for name in shipped_weights() if name.endswith("/inpainting")]
 
 
@@ -83,3 +88,44 @@ def test_the_answer_follows_the_probability_asked_for(name):
     )
     answers = [classifier(editor(images, Target(((0, p),))))[:, 0].sigmoid().mean() for p in (0.0, 0.5, 1.0)]
     assert answers[0] < 0.25 < answers[1] < 0.75 < answers[2]
+
+
+@pytest.mark.parametrize("name", ROBUST)
+def test_a_robust_classifier_withstands_what_the_plain_one_does_not(name):
+    kind = name.partition("/")[0]
+    images, _, _ = phantoms(kind, seed=904)
+    moved = {}
+    for model in (name, f"{kind}/classifier"):
+        classifier = load_classifier(model)
+        sure = classifier(images[:16]).detach().sigmoid()
+        attack = PGD("l2", radius=0.5, steps=5)
+        nearby = attack(lambda points, c=classifier, s=sure: (c(points).sigmoid() - s).abs().sum(1), images[:16])
+        moved[model] = float((classifier(nearby).detach().sigmoid() - sure).abs().mean())
+    assert moved[name] < 0.5 * moved[f"{kind}/classifier"]
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_a_denoiser_is_as_good_on_fresh_phantoms_as_its_card_says(name):
+    images, _, _ = phantoms(name.partition("/")[0], seed=905)
+    denoiser = load_denoiser(name)
+    for level in (0.2, 1.0):
+        noisy = images[:16] + level * Noise(range(16))(images[:16])
+        with torch.no_grad():
+            error = (denoiser(noisy, torch.full((16,), level)) - images[:16]).square().mean().sqrt()
+        assert error < 1.3 * denoiser.card.metrics[f"test_error_at_{level:g}"]
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_guidance_flips_the_classifier_and_comes_nearer_to_the_twin_in_the_lesion(name):
+    kind = name.partition("/")[0]
+    images, twins, _ = phantoms(kind, seed=906)
+    classifier = load_classifier(f"{kind}/classifier")
+    normal = normal_of(module(kind))
+    target = Target.parse(normal or f"{classifier.card.classes[0]}=0", classifier.card)
+    sick = ((images - twins).abs().amax((1, 2, 3)) > 0.2).nonzero()[:6, 0]
+    explainer = build_explainer("diffusion-guidance", prior=name, robust=f"{kind}/robust")
+    answer = explainer(classifier, images[sick], target)
+    assert answer.found.all()
+    lesion = (images - twins)[sick].abs() > 0.1
+    before, after = ((x - twins[sick]).abs()[lesion].mean() for x in (images[sick], answer.counterfactual))
+    assert after < 0.7 * before
