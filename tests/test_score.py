@@ -204,6 +204,13 @@ def test_as_a_set_they_stand_beside_real_images(archive, tmp_path):
     assert "real ones" in printable(result)
 
 
+def test_masks_that_say_how_sure_they_are_are_asked_how_far_they_are_off(archive, tmp_path):
+    folder = explain(archive, tmp_path / "out")
+    assert "confidence_error" not in score(folder, rule=MaskRule(0.1))["metrics"]
+    sure = MaskRule(0.1, confidence_intercept=0.0, confidence_slope=1e-9)  # says one half of all; all are true
+    assert score(folder, rule=sure)["metrics"]["confidence_error"]["value"] == pytest.approx(0.5, abs=1e-3)
+
+
 def test_real_images_need_a_judge(archive, tmp_path):
     with pytest.raises(CounterscanError, match="give --judge"):
         score(explain(archive, tmp_path / "out"), real=read_manifest(archive))

@@ -18,6 +18,7 @@ from counterscan.data.files import write_whole
 from counterscan.data.manifest import Case, Manifest, find_cases, read_manifest
 from counterscan.errors import CounterscanError, ManifestError
 from counterscan.metrics.calibration import HEALTHY_LIMIT, LEVELS, SHARES, Calibration, iou_curve, search
+from counterscan.metrics.confidence import Objects
 from counterscan.metrics.identity import Verifier, beside, identity, load_verifier, promise
 from counterscan.metrics.intervals import Estimate, bootstrap, paired
 from counterscan.metrics.masks import MaskRule
@@ -39,6 +40,7 @@ class Scores:
     patients: list[str] = field(default_factory=list)
     values: dict[str, list[float]] = field(default_factory=dict)
     curves: dict[bool, list[np.ndarray]] = field(default_factory=lambda: {False: [], True: []})
+    objects: Objects = field(default_factory=Objects)
 
     def add(
         self,
@@ -59,10 +61,16 @@ class Scores:
             self.values.setdefault(metric, []).extend(values.tolist())
         for relative, curves in self.curves.items():
             curves += _curves(explanation, truth, relative)
+        self.objects.add(explanation, truth)
 
     def estimates(self) -> dict[str, Estimate]:
-        """The mean of each metric that is defined for some image, with its interval by patient."""
+        """The mean of each metric that is defined for some image, with its interval by patient.
+
+        `confidence_error` is the expected calibration error of how sure masks say they are of their objects.
+        """
         found = {name: bootstrap(values, self.patients) for name, values in self._with_best().items()}
+        if self.objects.hits:
+            found["confidence_error"] = self.objects.error()
         return {name: estimate for name, estimate in found.items() if estimate.n}
 
     def rows(self) -> Iterator[dict[str, Any]]:
