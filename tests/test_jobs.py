@@ -11,6 +11,7 @@ from counterscan.data.window import Window
 from counterscan.errors import CounterscanError, ScanError, UnknownName, WeightsError
 from counterscan.explainers.inpainting import Inpainting
 from counterscan.metrics.masks import MaskRule
+from counterscan.registry import EXPLAINERS
 
 CARD = Card(name="c", shape=(1, 8, 8), classes=("tumour", "cyst"), window=(-160, 240, "HU"))
 
@@ -82,3 +83,37 @@ def test_a_recipe_is_set_up_from_words():
     assert (recipe.classifier, recipe.steps) == ("chest/classifier", 7)
     with pytest.raises(UnknownName, match="did you mean 'steps'"):
         jobs.prepare_recipe("classifier", settings=["stpes=7"])
+
+
+@pytest.mark.parametrize(
+    ("method", "text"),
+    [
+        ("diffusion-guidance", "guidance=abc"),
+        ("diffusion-guidance", "exact=1"),
+        ("sparse", "p=true"),
+        ("sparse", 'ladder=["a"]'),
+    ],
+)
+def test_a_word_where_a_number_is_needed_is_refused_with_an_example(method, text):
+    name = text.partition("=")[0]
+    with pytest.raises(CounterscanError, match=f"{name} cannot be .* its default is --set {name}="):
+        jobs.read_settings(EXPLAINERS[method], [text])
+
+
+def test_one_number_may_stand_for_several_and_a_whole_one_for_any():
+    asked = jobs.read_settings(EXPLAINERS["diffusion-guidance"], ["guidance=2", "start=1", "exact=true", "robust=r"])
+    assert asked == {"guidance": 2, "start": 1, "exact": True, "robust": "r"}
+
+
+def test_beside_a_shipped_classifier_the_denoiser_and_what_steers_are_found():
+    assert jobs.default_prior("diffusion-guidance", "fundus/classifier") == "fundus/denoiser"
+    assert jobs.default_settings("diffusion-guidance", "fundus/classifier") == {"robust": "fundus/robust"}
+    assert jobs.default_settings("inpainting", "fundus/classifier") == {}
+    assert jobs.default_settings("sparse", "my/classifier") == {}
+    with pytest.raises(WeightsError, match="counterscan train diffusion"):
+        jobs.default_prior("diffusion-guidance", "abdomen/classifier")
+
+
+def test_a_denoiser_knows_no_classes_and_fits_them_all():
+    explainer = editor(kind="denoiser", classes=())
+    jobs.check_fit(explainer, CARD, Target.parse("tumour=0", CARD))

@@ -43,7 +43,7 @@ def prepare(
     """The job that these words ask for; CounterscanError names the first word that is wrong, and the cure."""
     asked = load_classifier(classifier, card)
     prior = prior or default_prior(method, classifier)
-    given = default_settings(method, classifier) | dict(parse_setting(text) for text in settings)
+    given = default_settings(method, classifier) | read_settings(EXPLAINERS[method], settings)
     explainer = build_explainer(method, prior=prior or None, **given)
     wanted = Target.parse(target, asked.card)
     check_fit(explainer, asked.card, wanted)
@@ -82,7 +82,7 @@ def prepare(
 def prepare_recipe(name: str, *, classifier: str = "", settings: Sequence[str] = ()) -> Any:
     """The recipe `name` with its settings; a mistyped setting is answered with the nearest that exists."""
     recipe = RECIPES[name]
-    given = dict(parse_setting(text) for text in settings) | ({"classifier": classifier} if classifier else {})
+    given = read_settings(recipe, settings) | ({"classifier": classifier} if classifier else {})
     known = [item.name for item in fields(recipe)]
     for key in given:
         if key not in known:
@@ -174,6 +174,29 @@ def parse_window(text: str) -> Window:
         return Window(float(low), float(high))
     except ValueError:
         raise ScanError(f"cannot read the window {text!r}; write low:high, for example --window=-160:240") from None
+
+
+def read_settings(kind: type, texts: Sequence[str]) -> dict[str, Any]:
+    """The settings that `texts` ask of `kind`, a dataclass; a word where its default is a number is refused."""
+    given = dict(parse_setting(text) for text in texts)
+    for item in fields(kind):
+        if item.name in given and not _alike(given[item.name], item.default):
+            raise CounterscanError(
+                f"{item.name} cannot be {given[item.name]!r}; its default is --set {item.name}={json.dumps(item.default)}"
+            )
+    return given
+
+
+def _alike(value: Any, default: Any) -> bool:
+    """Whether a value can stand where `default` does: one number or several for numbers, true or false for those."""
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(default, int | float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, tuple) and default and isinstance(default[0], int | float):
+        several = value if isinstance(value, list) else [value]
+        return all(_alike(one, default[0]) for one in several)
+    return True
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
