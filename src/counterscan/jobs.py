@@ -181,9 +181,8 @@ def read_settings(kind: type, texts: Sequence[str]) -> dict[str, Any]:
     given = dict(parse_setting(text) for text in texts)
     for item in fields(kind):
         if item.name in given and not _alike(given[item.name], item.default):
-            raise CounterscanError(
-                f"{item.name} cannot be {given[item.name]!r}; its default is --set {item.name}={json.dumps(item.default)}"
-            )
+            default = f"--set {item.name}={json.dumps(item.default)}"
+            raise CounterscanError(f"{item.name} cannot be {given[item.name]!r}; its default is {default}")
     return given
 
 
