@@ -18,6 +18,7 @@ from counterscan.priors.editor import load_editor
 from counterscan.registry import shipped_weights
 
 PICTURES = Path(__file__).with_name("pictures")
+GUIDED = {"fundus": {"dr=0": True, "dr=1": False}, "oct": {"normal": True, "dme": False}}  # by whether it is diseased
 SHOWN = {"chest": "effusion", "abdomen": "tumour"}  # the finding of the strip
 
 
@@ -52,6 +53,27 @@ def strip(kind: str) -> None:
     figure.save(PICTURES / ("strip.png" if kind == "chest" else f"strip-{kind}.png"), optimize=True)
 
 
+def guided(kind: str, count: int = 6) -> None:
+    """What diffusion guidance makes: diseased images, counterfactuals, true twins; healthy images, counterfactuals."""
+    rows = []
+    for text, sick in GUIDED[kind].items():
+        drawn = list(islice((p for p in stream(kind, 100, seed=13) if p.mask.any() == sick), count))
+        images, twins = (
+            torch.stack([unit(kind, one) for one in column]) for column in zip(*map(_pair, drawn), strict=True)
+        )
+        classifier = load_classifier(f"{kind}/classifier")
+        explainer = build_explainer("diffusion-guidance", prior=f"{kind}/denoiser", robust=f"{kind}/robust")
+        made = explainer(classifier, images, Target.parse(text, classifier.card)).counterfactual
+        rows += [images, made, twins] if sick else [images, made]
+    contact_sheet([[grey(image) for image in row] for row in rows], side=180).save(
+        PICTURES / f"guidance-{kind}.png", optimize=True
+    )
+
+
+def _pair(phantom: Phantom) -> tuple[np.ndarray, np.ndarray]:
+    return phantom.image, phantom.twin
+
+
 def one_with(finding: str, kind: str) -> Phantom:
     """The first phantom of a fresh series that has this finding and no other, of at least moderate severity."""
     for phantom in stream(kind, 500, seed=12, findings=(finding,)):
@@ -66,3 +88,5 @@ if __name__ == "__main__":
         sheet(kind)
         if {f"{kind}/classifier", f"{kind}/inpainting"} <= set(shipped_weights()):
             strip(kind)
+        if {f"{kind}/denoiser", f"{kind}/robust"} <= set(shipped_weights()):
+            guided(kind)
