@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Look at a dataset.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data")
-classifiers = typer.Typer(help="Look at a classifier.", no_args_is_help=True, rich_markup_mode=None)
+classifiers = typer.Typer(help="Look at a classifier, or serve it.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(classifiers, name="classifier")
 
 
@@ -81,6 +81,7 @@ add(environment.demo)
 add(datasets.phantoms)
 add(datasets.check, "check", data)
 add(models.check_classifier, "check", classifiers)
+add(models.serve_classifier, "serve", classifiers, cure="start it again with the same command")
 add(models.train, cure="add --resume to the same command to go on")
 add(explaining.explain)
 add(explaining.segment)

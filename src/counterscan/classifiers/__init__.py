@@ -6,6 +6,7 @@ from counterscan.classifiers.function import FunctionClassifier
 from counterscan.classifiers.load import load_classifier
 from counterscan.classifiers.onnx import OnnxClassifier
 from counterscan.classifiers.process import Worker
+from counterscan.classifiers.remembered import Remembered
 from counterscan.classifiers.service import Service
 from counterscan.classifiers.tempered import Tempered, fit_temperature
 from counterscan.classifiers.torch import TorchClassifier
@@ -18,6 +19,7 @@ __all__ = [
     "Fitted",
     "FunctionClassifier",
     "OnnxClassifier",
+    "Remembered",
     "Service",
     "Tempered",
     "TorchClassifier",

@@ -123,8 +123,12 @@ def _probabilities(answers: Tensor, card: Card) -> Tensor:
     low, high = float(answers.min()), float(answers.max())
     if low < -1e-3 or high > 1 + 1e-3:
         raise ClassifierError(f"{card.name} answered {low:g} to {high:g}, not probabilities; say scale='logits'")
-    if card.output == "softmax" and float((answers.sum(1) - 1).abs().max()) > 0.02:
-        raise ClassifierError(f"{card.name}: probabilities do not sum to 1; say output='multilabel'")
+    sums = answers.sum(1)
+    if card.output == "softmax" and float((sums - 1).abs().max()) > 0.02:
+        furthest = float(sums[(sums - 1).abs().argmax()])
+        raise ClassifierError(
+            f"{card.name}: probabilities do not sum to 1 (but to {furthest:.3g}); say output='multilabel'"
+        )
     return answers
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from counterscan.classifiers.function import FunctionClassifier
+from counterscan.classifiers.remembered import Remembered
 from counterscan.classifiers.service import Service
 from counterscan.classifiers.torch import candidate_layers, find_layer, forward_with_layers, one_line
 from counterscan.core import Card, Classifier
@@ -54,6 +55,7 @@ def check_classifier(classifier: Classifier, manifest: Manifest | None = None) -
     read. It costs some fifty answers, and two seconds for the speed.
     """
     images, source = _images(classifier.card, manifest)
+    classifier = classifier.classifier if isinstance(classifier, Remembered) else classifier  # no answers of yesterday
     facts, faults = _promised(classifier) | {"asked": source}, list[str]()
     try:
         with torch.no_grad():

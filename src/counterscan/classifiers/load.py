@@ -15,6 +15,7 @@ from counterscan.classifiers.answers import number_of
 from counterscan.classifiers.function import FunctionClassifier
 from counterscan.classifiers.onnx import OnnxClassifier
 from counterscan.classifiers.process import Worker
+from counterscan.classifiers.remembered import Remembered
 from counterscan.classifiers.scripted import open_program
 from counterscan.classifiers.service import SCHEMES, Service
 from counterscan.classifiers.torch import TorchClassifier, one_line
@@ -25,6 +26,7 @@ from counterscan.weights.store import load_weights, parse_card
 
 PROGRAMS = (".pt", ".pth", ".pt2", ".ts", ".ckpt", ".pkl", ".pickle", ".bin")  # what is inside decides
 PROCESS = "process:"
+MOST_AT_ONCE = 32  # questions to a service, whatever a card says
 
 
 def load_classifier(spec: str | Path, card: Card | str | Path | None = None) -> Classifier:
@@ -33,7 +35,8 @@ def load_classifier(spec: str | Path, card: Card | str | Path | None = None) -> 
     - `chest/classifier`: shipped weights, or a folder with `card.json` and safetensors;
     - `model.onnx`, `model.pt` (TorchScript) or `model.pt2` (an exported program), with `card.json` beside it or
       `model.json`;
-    - `http://host:port/path` or `https://...`: a service, which answers GET with its card if it has one;
+    - `http://host:port/path` or `https://...`: a service, which answers GET with its card if it has one, and is asked
+      each image once (Remembered) unless the card's settings say `"remember": false`;
     - `package.module:name`: a function on arrays, a torch module, or a ready Classifier; the first two say what they
       answer by an attribute `card`;
     - `process:package.module:function`: such a function, in a process of its own.
@@ -70,7 +73,7 @@ def read_card(path: Path) -> Card:
 
 
 def _shipped() -> list[str]:
-    return [name for name in shipped_weights() if name.endswith(("/classifier", "/judge"))]
+    return [name for name in shipped_weights() if name.endswith(("/classifier", "/judge", "/robust"))]
 
 
 def _card_beside(path: Path) -> Card:
@@ -96,8 +99,15 @@ def _from_program(path: Path, given: Card | None) -> Classifier:
 def _from_service(url: str, given: Card | None) -> Classifier:
     service = Service(url)
     card = given or _card_of(service)
-    timeout, batch = number_of(card, "timeout", service.timeout), number_of(card, "batch", service.batch)
-    return FunctionClassifier(replace(service, timeout=timeout, batch=max(int(batch), 1)), card)
+    timeout, patience = (number_of(card, key, getattr(service, key)) for key in ("timeout", "patience"))
+    batch, parallel = (max(int(number_of(card, key, getattr(service, key))), 1) for key in ("batch", "parallel"))
+    service = replace(service, timeout=timeout, patience=patience, batch=batch, parallel=min(parallel, MOST_AT_ONCE))
+    classifier, remember = FunctionClassifier(service, card), card.settings.get("remember", True)
+    if not isinstance(remember, bool):
+        raise ClassifierError(f"{card.name}: the setting remember must be true or false, got {remember!r}")
+    repeat = number_of(card, "repeat", 0.0) if card.settings.get("repeat") else 0.0
+    known = Remembered(classifier, identity=url, batch=batch, parallel=service.parallel, repeat=repeat)
+    return known if remember else classifier
 
 
 def _card_of(service: Service) -> Card:

@@ -112,6 +112,8 @@ def _run(job: "Job", dry_run: bool) -> None:
 
 
 def _summary(job: "Job", outcome: "Outcome") -> str:
+    from counterscan.classifiers.remembered import Remembered
+
     asked = len(outcome.rows) - len(outcome.already)
     where = job.out / ("masks" if job.masks_only else "index.html")
     lines = [f"{len(outcome.rows)} image{'s' * (len(outcome.rows) != 1)} done: {where}"]
@@ -129,6 +131,8 @@ def _summary(job: "Job", outcome: "Outcome") -> str:
         names = ", ".join(outcome.already[:SHOWN]) + (", ..." if len(outcome.already) > SHOWN else "")
         verb = "was there already and keeps its" if len(outcome.already) == 1 else "were there already and keep their"
         lines.append(f"{len(outcome.already)} {verb} picture: {names}")
+    if isinstance(job.classifier, Remembered):
+        lines.append(job.classifier.told())
     return "\n".join(lines)
 
 

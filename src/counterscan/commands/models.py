@@ -31,6 +31,31 @@ def check_classifier(
         raise typer.Exit(SOME_FAILED)
 
 
+def serve_classifier(
+    name: Annotated[str, typer.Argument(metavar="C", help=CLASSIFIERS)],
+    card: CardPath = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8765,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="The most images in one question.")] = 32,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, help="The most questions that wait; a further one is told to come later.")
+    ] = 16,
+) -> None:
+    """Offer a classifier over HTTP.
+
+    POST / takes images as an .npy file and answers scores, GET / the card, GET /health how it is (the format is in
+    docs/how-to/use-your-classifier.md). There are no passwords: whoever reaches the port may ask.
+    """
+    from counterscan.classifiers.load import load_classifier
+    from counterscan.classifiers.server import build_app, build_server, open_port
+
+    app = build_app(load_classifier(name, card), batch, limit)
+    server, line = build_server(app), open_port(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    typer.echo(f"{app.title}: http://{shown}:{line.getsockname()[1]}/ (Ctrl-C ends it)")
+    server.run(sockets=[line])
+
+
 def train(
     recipe: Annotated[str, typer.Argument(help="`counterscan list recipes` names them.")],
     manifest: Annotated[Path, typer.Option("--data", help="A CSV, or a folder that holds labels.csv.")],
