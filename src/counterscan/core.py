@@ -30,7 +30,7 @@ class Card(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    kind: Literal["classifier", "editor", "segmenter", "denoiser", "verifier"] = "classifier"
+    kind: Literal["classifier", "editor", "segmenter", "denoiser", "codec", "verifier"] = "classifier"
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     output: Literal["binary", "multilabel", "softmax"] = "multilabel"

@@ -100,6 +100,14 @@ def test_another_number_of_steps_is_refused_on_resume(tmp_path):
         run(tmp_path, steps=90, resume=True)
 
 
+def test_another_network_is_refused_on_resume(tmp_path):
+    run(tmp_path)
+    wider = Line()
+    wider.network[0] = nn.Linear(2, 8)
+    with pytest.raises(CounterscanError, match="another network; ask for the settings that it began with"):
+        run(tmp_path, wider, resume=True)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(CounterscanError, match="not finite at step 25"):
         run(tmp_path, Line(breaks_at=25))

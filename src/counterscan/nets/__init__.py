@@ -14,6 +14,7 @@ OURS = {
     "unet": "counterscan.nets.unet:UNet",
     "discriminator": "counterscan.nets.discriminator:Discriminator",
     "denoiser": "counterscan.nets.denoiser:DenoisingUNet",
+    "diffusion-autoencoder": "counterscan.nets.semantic_encoder:DiffusionAutoencoder",
     "embedder": "counterscan.nets.embedder:Embedder",
 }
 MONAI = {"densenet121": "DenseNet121", "resnet18": "resnet18", "resnet50": "resnet50", "basic_unet": "BasicUNet"}

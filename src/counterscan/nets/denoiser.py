@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from counterscan.nets.unet import UNet
 
@@ -18,7 +19,8 @@ class DenoisingUNet(nn.Module):
     noisy = clean + sigma * noise. `spread` is the root mean square of clean images; with it the U-Net's input and what
     it has to answer have a mean square of one at every sigma. `h` and `w` must be divisible by
     `patch * 2 ** (len(widths) - 1)`. Fresh, it answers the best estimate that is linear in the noisy pixel; how much of
-    that pixel is believed at which level is learned.
+    that pixel is believed at which level is learned. With `semantics` it is also told a row `(b, semantics)` that says
+    what the image shows (`nets/semantic_encoder.py`).
     """
 
     turns: Tensor
@@ -31,6 +33,7 @@ class DenoisingUNet(nn.Module):
         patch: int = 4,
         depth: int = 1,
         conditions: int = 96,
+        semantics: int = 0,
     ):
         super().__init__()
         self.spread = spread
@@ -44,11 +47,14 @@ class DenoisingUNet(nn.Module):
         nn.init.zeros_(self.believed.bias)
         turns = torch.logspace(math.log2(LOWEST), math.log2(HIGHEST), FREQUENCIES, base=2) * 2 * math.pi
         self.register_buffer("turns", turns, persistent=False)
+        self.semantic = nn.Linear(semantics, conditions) if semantics else None
 
-    def forward(self, noisy: Tensor, sigma: Tensor) -> Tensor:
+    def forward(self, noisy: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
         level = sigma.float().view(-1, *[1] * (noisy.ndim - 1))
         total = level.square() + self.spread**2
         scaled, told = noisy / total.sqrt(), self.embed(self._told(sigma))
+        if self.semantic is not None and rows is not None:
+            told = F.silu(told + self.semantic(rows))
         answer = self.unet(scaled, told).float() + self.believed(told).float().view_as(level) * scaled
         return noisy * (self.spread**2 / total) + answer * (level * self.spread / total.sqrt())
 

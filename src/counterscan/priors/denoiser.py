@@ -26,18 +26,21 @@ class DenoiserPrior(Denoiser, Protocol):
 
 
 class NetworkDenoiser:
-    """A network that follows the convention itself, `nets/denoiser.py`, in bfloat16 and in chunks of `BATCH`."""
+    """A network that follows the convention itself, `nets/denoiser.py`, in bfloat16 and in chunks of `BATCH`.
+
+    What else the network takes, a row for each image, comes after the level.
+    """
 
     def __init__(self, module: nn.Module, card: Card):
         self.module = fast_layout(module)
         self.card = card
 
-    def __call__(self, noisy: Tensor, sigma: Tensor) -> Tensor:
-        return _chunked(self._one, noisy, sigma, self.card)
+    def __call__(self, noisy: Tensor, sigma: Tensor, *rows: Tensor) -> Tensor:
+        return _chunked(self._one, self.card, noisy, sigma, *rows)
 
-    def _one(self, noisy: Tensor, sigma: Tensor) -> Tensor:
+    def _one(self, noisy: Tensor, sigma: Tensor, *rows: Tensor) -> Tensor:
         with torch.autocast(noisy.device.type, torch.bfloat16):
-            return self.module(channels_last(noisy), sigma)
+            return self.module(channels_last(noisy), sigma, *rows)
 
 
 class TimestepDenoiser:
@@ -60,7 +63,7 @@ class TimestepDenoiser:
         self.predicts, self.interpolated = predicts, interpolated
 
     def __call__(self, noisy: Tensor, sigma: Tensor) -> Tensor:
-        return _chunked(self._one, noisy, sigma, self.card)
+        return _chunked(self._one, self.card, noisy, sigma)
 
     def _one(self, noisy: Tensor, sigma: Tensor) -> Tensor:
         level = sigma.view(-1, *[1] * (noisy.ndim - 1))
@@ -74,11 +77,12 @@ class TimestepDenoiser:
         return noisy - level * answer
 
 
-def _chunked(one: Callable[[Tensor, Tensor], Tensor], noisy: Tensor, sigma: Tensor, card: Card) -> Tensor:
+def _chunked(one: Callable[..., Tensor], card: Card, noisy: Tensor, sigma: Tensor, *rows: Tensor) -> Tensor:
     """Ask `one` chunk after chunk, in the intensities that the card's mean and std say its network was trained on."""
     mean, std = torch.tensor(card.mean).to(noisy).view(-1, *[1] * (noisy.ndim - 2)), card.std[0]
     told, level = (noisy - mean) / std, sigma.to(noisy).expand(len(noisy)) / std
-    chunks = [one(*pair) for pair in zip(told.split(BATCH), level.split(BATCH), strict=True)]
+    parts = (part.split(BATCH) for part in (told, level, *rows))
+    chunks = [one(*chunk) for chunk in zip(*parts, strict=True)]
     return torch.cat(chunks) * std + mean
 
 

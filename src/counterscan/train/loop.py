@@ -162,8 +162,13 @@ class _Run:
             )
         self.step, self.average, self.best = state["step"], state["average"], state["best"]
         self.best_score = state["best_score"]
-        for name, module in self.task.modules.items():
-            module.load_state_dict(state["modules"][name])
+        try:
+            for name, module in self.task.modules.items():
+                module.load_state_dict(state["modules"][name])
+        except (KeyError, RuntimeError):
+            raise CounterscanError(
+                f"{path} is of a training with another network; ask for the settings that it began with"
+            ) from None
         for name, optimiser in self.task.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
 

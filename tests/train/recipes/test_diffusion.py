@@ -13,7 +13,7 @@ from counterscan.priors.denoiser import load_denoiser
 from counterscan.priors.sampling import Noise, dpm_solver
 from counterscan.priors.schedules import karras
 from counterscan.registry import RECIPES
-from counterscan.train.recipes.diffusion import LEVELS, MIDDLE, WIDTH, DiffusionTask, drawn_levels
+from counterscan.train.denoising import LEVELS, MIDDLE, WIDTH, DiffusionTask, drawn_levels
 from counterscan.weights.store import load_card
 
 
@@ -114,7 +114,7 @@ def test_a_network_that_knows_nothing_has_the_error_one():
 @pytest.mark.parametrize("flip", [False, True])
 def test_images_are_mirrored_only_if_asked(flip):
     learning, seen = task(flip, left=-0.5), []
-    learning.denoiser = lambda noisy, sigma: seen.append(noisy) or learning.network(noisy, sigma)
+    learning.told = lambda network, card, clean: lambda noisy, sigma: seen.append(noisy) or network(noisy, sigma)
     for step in range(3):
         torch.manual_seed(step)
         learning.step(step)

@@ -1,0 +1,171 @@
+"""Train a diffusion autoencoder, a codec of one modality, from images alone (Preechakul et al., 2022, 2111.15640).
+
+The network is `nets/semantic_encoder.py`. Encoder and denoiser learn together from the loss of the recipe `diffusion`
+(`train/denoising.py`) and nothing else: what the encoder tells is what helps to denoise. Afterwards the mean and the
+deviation of each number of its rows are measured over the training part, and the round trip on the test part.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from counterscan.core import Card, Denoiser
+from counterscan.data.batches import Images, open_images
+from counterscan.data.manifest import Manifest
+from counterscan.metrics.closeness import structural_similarity
+from counterscan.nets import build
+from counterscan.nets.blocks import fast_layout
+from counterscan.priors.codec import NETWORK, DiffusionCodec, encoded, told
+from counterscan.priors.denoiser import NetworkDenoiser
+from counterscan.registry import RECIPES
+from counterscan.train.denoising import DiffusionTask, spread
+from counterscan.train.loop import fit
+from counterscan.train.parts import parts
+from counterscan.weights.store import save_weights
+
+MEASURED = 32  # test images that are sent there and back
+MEASURED_AT = (5, 10, 20)  # steps of one way
+SHOWN_IN = 10  # steps of one way in a preview
+FLOOR = 1e-3  # of the largest deviation: a number of the code that says nothing is not blown up
+BATCH = 64
+
+
+@RECIPES.register("diffusion-autoencoder")
+@dataclass(frozen=True)
+class DiffusionAutoencoderRecipe:
+    """Trains a codec on all training images, whatever they show; labels take no part.
+
+    `latents` is the length of the row that an image is told in. `channels` is 1 for grey, 3 for colour, and 0 for what
+    the first image has. `flip` also trains on mirrored images; leave it off where left and right differ. `widths` are
+    those of the denoiser; `size` must be divisible by 4 * 2 ** (their number - 1).
+    """
+
+    name: str = ""
+    channels: int = 0
+    size: int = 128
+    latents: int = 128
+    widths: Sequence[int] = (48, 96, 128, 128)
+    steps: int = 12000
+    batch: int = 16
+    rate: float = 1e-3
+    flip: bool = False
+    fold: int = 0
+    seed: int = 0
+
+    def train(
+        self,
+        manifest: Manifest,
+        out: Path,
+        *,
+        resume: bool = False,
+        say: Callable[[str], None] = print,
+        command: str = "",
+    ) -> Path:
+        """Train on the manifest's training part, select on validation, measure on test; write weights and card."""
+        shape = (self.channels or manifest.cases[0].read().pixels.shape[1], self.size, self.size)
+        split = parts(manifest, fold=self.fold, flip=self.flip)
+        images = {name: open_images(part, shape) for name, part in split.items()}
+        card = self._card(manifest, out, command, shape, spread(images["train"]))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = fast_layout(build(card.network, card.settings))
+        task = DiffusionTask(network, images, card, self.batch, self.rate, self.flip, told_the_image, swapped)
+        network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
+        card = with_statistics(card, rows_of(network, card, images["train"]))
+        network = _rebuilt(network, card)
+        metrics = {f"test_{name}": value for name, value in task.errors(network, "test").items()}
+        metrics |= {f"test_{name}": value for name, value in measured(network, card, images["test"]).items()}
+        return save_weights(out, network, card.model_copy(update={"metrics": metrics}))
+
+    def _card(self, manifest: Manifest, out: Path, command: str, shape: tuple[int, ...], spread: float) -> Card:
+        widths = {"latents": self.latents, "widths": list(self.widths)}
+        return Card(
+            name=self.name or out.name,
+            kind="codec",
+            shape=shape,
+            classes=(),
+            window=manifest.window.as_tuple() if manifest.window else None,
+            modality=manifest.modality,
+            network=NETWORK,
+            settings={"channels": shape[0], "spread": spread, **widths},
+            command=command,
+            licence=manifest.licence,
+        )
+
+
+def told_the_image(network: nn.Module, card: Card, clean: Tensor) -> Denoiser:
+    """The denoiser that is told the code of the clean images."""
+    denoiser = NetworkDenoiser(network, card)
+    return partial(told, denoiser, encoded(denoiser, clean))
+
+
+def swapped(network: nn.Module, card: Card, clean: Tensor) -> Sequence[Tensor]:
+    """Rows of a preview: images, decoded from both codes, from the row alone, and from the next one's row."""
+    codec = DiffusionCodec(network, card, SHOWN_IN)
+    rows = codec.encode(clean)
+    noise = codec.invert(clean, rows)
+    return clean, codec.decode(rows, noise), codec.decode(rows), codec.decode(rows.roll(-1, 0), noise)
+
+
+@torch.no_grad()
+def rows_of(network: nn.Module, card: Card, images: Images) -> Tensor:
+    """The rows `(n, d)` of all `images`."""
+    denoiser = NetworkDenoiser(network, card)
+    return torch.cat([encoded(denoiser, images.batch(chosen)) for chosen in torch.arange(len(images)).split(BATCH)])
+
+
+def with_statistics(card: Card, rows: Tensor) -> Card:
+    """The card with the mean and the deviation of `rows` `(n, d)`, rounded to float32 and no further."""
+    wide = rows.double()
+    scale = wide.std(0, correction=0)
+    scale = scale.clamp_min(FLOOR * float(scale.max()) or 1.0)
+    told = {"centre": wide.mean(0).float().tolist(), "scale": scale.float().tolist()}
+    return card.model_copy(update={"settings": {**card.settings, **told}})
+
+
+def _rebuilt(network: nn.Module, card: Card) -> nn.Module:
+    """The network as it will be loaded, with the statistics of its card."""
+    anew = build(card.network, card.settings)
+    anew.load_state_dict(network.state_dict())
+    return fast_layout(anew).eval()
+
+
+def measured(network: nn.Module, card: Card, images: Images) -> Mapping[str, Any]:
+    """What the round trip costs an image at each of `MEASURED_AT`, and how far an image follows another's row.
+
+    `swap_followed` is the share of the way from an image's row to another's at which the image, decoded from its own
+    noise and the other's row, is found by the encoder: 0 says that the row is ignored, 1 that nothing else counts.
+    """
+    clean = images.batch(torch.arange(min(len(images), MEASURED)))
+    trips = {f"round_trip_in_{steps}": round_trip(DiffusionCodec(network, card, steps), clean) for steps in MEASURED_AT}
+    return {**trips, "swap_followed": followed(DiffusionCodec(network, card), clean)}
+
+
+def round_trip(codec: DiffusionCodec, clean: Tensor) -> dict[str, float]:
+    """Means over images, in image units ([-1, 1]): `rmse`, the largest of them, `psnr` in dB, and `ssim`.
+
+    `evaluations` are those of both ways together.
+    """
+    decoded = codec.round_trip(clean)
+    errors = (decoded - clean).square().flatten(1).mean(1).sqrt()
+    return {
+        "evaluations": 2 * codec.evaluations,
+        "images": len(clean),
+        "rmse": float(errors.mean()),
+        "rmse_worst": float(errors.max()),
+        "psnr": float((20 * (2 / errors.clamp_min(1e-6)).log10()).mean()),
+        "ssim": float(structural_similarity(decoded, clean).mean()),
+    }
+
+
+def followed(codec: DiffusionCodec, clean: Tensor) -> float:
+    """How far images follow the row of the next one when they keep their own noise, see `measured`."""
+    rows = codec.encode(clean)
+    way = rows.roll(-1, 0) - rows
+    reached = codec.encode(codec.decode(rows + way, codec.invert(clean, rows))) - rows
+    return float(((reached * way).sum(1) / way.square().sum(1).clamp_min(1e-12)).mean())

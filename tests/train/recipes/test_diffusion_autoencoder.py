@@ -1,0 +1,148 @@
+"""The recipe `diffusion-autoencoder`, small and quick: it resumes to the same weights; what it writes is decoded."""
+
+import json
+
+import pytest
+import torch
+
+from counterscan.core import Card
+from counterscan.data.archive import write_phantoms
+from counterscan.data.batches import open_images
+from counterscan.data.manifest import read_manifest
+from counterscan.priors.codec import NETWORK, DiffusionCodec, load_codec
+from counterscan.registry import RECIPES
+from counterscan.train.parts import parts
+from counterscan.train.recipes import diffusion_autoencoder as recipe
+from counterscan.train.recipes.diffusion_autoencoder import (
+    FLOOR,
+    followed,
+    round_trip,
+    rows_of,
+    with_statistics,
+)
+from counterscan.weights.store import load_card
+
+QUICK = {"size": 32, "steps": 2, "batch": 4, "latents": 8, "widths": (16, 16), "name": "fundus/tiny", "flip": True}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COUNTERSCAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(recipe, "MEASURED_AT", (2, 4))
+        patch.setattr(recipe, "SHOWN_IN", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    return write_phantoms("fundus", 20, tmp_path_factory.mktemp("fundus"), size=64)
+
+
+@pytest.fixture(scope="module")
+def trained(archive, tmp_path_factory):
+    out = tmp_path_factory.mktemp("codec")
+    return RECIPES[NETWORK](**QUICK).train(read_manifest(archive), out, say=lambda _: None, command="as tested")
+
+
+def test_what_it_writes_loads_and_leads_there_and_back(trained):
+    codec = load_codec(trained)
+    assert (codec.card.name, codec.card.kind, codec.card.shape) == ("fundus/tiny", "codec", (3, 32, 32))
+    assert codec.card.command == "as tested"
+    images = torch.rand(2, 3, 32, 32)
+    assert codec.encode(images).shape == (2, 8)
+    assert codec.round_trip(images).shape == images.shape
+    assert len(list(trained.glob("previews/*.png"))) == 2
+    assert not (trained / "card.json.part").exists()
+
+
+def test_the_card_says_what_the_round_trip_costs(trained):
+    metrics = load_card(trained).metrics
+    trips = [metrics[f"test_round_trip_in_{steps}"] for steps in (2, 4)]
+    assert [trip["evaluations"] for trip in trips] == [2 * steps for steps in (2, 4)]
+    assert trips[-1]["rmse"] < trips[0]["rmse"] <= trips[0]["rmse_worst"]
+    assert trips[-1]["psnr"] > trips[0]["psnr"]
+    assert trips[-1]["ssim"] <= 1
+    assert {"test_error_at_1", "test_swap_followed"} < metrics.keys()
+
+
+def test_statistics_are_those_of_the_training_part_in_float32(archive, trained):
+    codec = load_codec(trained)
+    images = open_images(parts(read_manifest(archive), fold=0, flip=True)["train"], codec.card.shape)
+    rows = rows_of(codec.network.module, codec.card, images)
+    assert rows.mean(0).abs().max() < 0.1
+    assert (rows.std(0, correction=0) - 1).abs().max() < 0.1
+    told = json.loads((trained / "card.json").read_text())["settings"]
+    assert told["scale"] == torch.tensor(told["scale"], dtype=torch.float32).tolist()
+    assert told["scale"] != torch.tensor(told["scale"]).half().tolist(), "half precision would shift codes"
+
+
+def test_a_number_that_says_nothing_is_not_blown_up():
+    settings = {"channels": 1, "spread": 0.5}
+    card = Card(name="x", kind="codec", shape=(1, 8, 8), classes=(), network=NETWORK, settings=settings)
+    rows = torch.tensor([[1.0, 5.0, 100.0], [1.0, 7.0, 300.0]])
+    told = with_statistics(card, rows).settings
+    assert told["centre"] == [1.0, 6.0, 200.0]
+    assert told["scale"] == pytest.approx([100 * FLOOR, 1.0, 100.0])
+    assert told["spread"] == 0.5
+    assert with_statistics(card, rows * 0).settings["scale"] == [1.0] * 3
+
+
+def test_it_resumes_to_the_same_weights_and_statistics(archive, trained, tmp_path):
+    again = RECIPES[NETWORK](**QUICK)
+
+    def stop(line):
+        if "step 1/2" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        again.train(read_manifest(archive), tmp_path, say=stop)
+    resumed = again.train(read_manifest(archive), tmp_path, resume=True, say=lambda _: None)
+    first, second = (load_codec(folder).network.module for folder in (trained, resumed))
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[name], value, atol=1e-6, rtol=0)
+    torch.testing.assert_close(second.centre, first.centre, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(second.scale, first.scale, atol=1e-3, rtol=1e-3)
+
+
+def test_grey_images_have_one_channel(tmp_path):
+    archive = write_phantoms("oct", 20, tmp_path / "oct", size=64)
+    once = RECIPES[NETWORK](**{**QUICK, "steps": 1, "batch": 2, "flip": False})
+    out = once.train(read_manifest(archive), tmp_path / "out", say=lambda _: None)
+    assert load_card(out).shape == (1, 32, 32)
+
+
+class Shown(DiffusionCodec):
+    """A codec of images that are one grey value: told by the row, or, where it is ignored, by the noise."""
+
+    def __init__(self, ignored):
+        self.card = Card(name="x", kind="codec", shape=(1, 16, 16), classes=(), network=NETWORK)
+        self.steps, self.ignored = 3, ignored
+
+    def encode(self, images):
+        return images[:, 0, 0, :2]
+
+    def invert(self, images, rows):
+        return images
+
+    def decode(self, rows, noise=None):
+        return noise if self.ignored else noise - noise[:, :, :1, :1] + rows[:, :1, None, None]
+
+
+@pytest.mark.parametrize(("ignored", "wanted"), [(True, 0.0), (False, 1.0)])
+def test_a_codec_that_ignores_its_rows_is_found_out(ignored, wanted):
+    images = torch.rand(6, 1, 1, 1).expand(6, 1, 16, 16)
+    assert followed(Shown(ignored), images) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_the_round_trip_is_counted_in_image_units():
+    class Off(Shown):
+        def decode(self, rows, noise=None):
+            off = torch.tensor([0.1, 0.2]).view(2, 1, 1, 1)
+            return noise + off
+
+    trip = round_trip(Off(True), torch.zeros(2, 1, 16, 16))
+    assert trip["rmse"] == pytest.approx(0.15)
+    assert trip["rmse_worst"] == pytest.approx(0.2)
+    assert trip["psnr"] == pytest.approx((26.02 + 20) / 2, abs=0.01)
+    assert trip["evaluations"] == 6
