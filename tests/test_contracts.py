@@ -3,20 +3,24 @@
 import dataclasses
 import inspect
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from counterscan.classifiers.torch import TorchClassifier
 from counterscan.classifiers.wrappers import BlackBox
 from counterscan.core import Card, Target
 from counterscan.data.phantoms.base import draw, module
 from counterscan.errors import NeedsGradients, UnknownName
+from counterscan.explainers.agent import Agent
 from counterscan.explainers.base import CounterfactualExplainer, Explainer
 from counterscan.explainers.build import build_explainer, needs_prior
+from counterscan.explainers.distillation import distil
 from counterscan.registry import EXPLAINERS, METRICS, RECIPES, Registry
 
 ROOT = Path(__file__).parents[1]
@@ -86,12 +90,36 @@ class Dim:
         return (0.25 * noisy - 0.5 * level) / (0.25 + level)
 
 
-PRIORS = {"student": Lit(), "diffusion-guidance": Dim()}  # what needs another kind of prior than an editor
+class Coarse:
+    """A trivial codec: the code is how bright each of 16 tiles is, the noise is the rest."""
+
+    card = Card(name="coarse", kind="codec", shape=(1, SIDE, SIDE), classes=())
+    evaluations = 1
+
+    def encode(self, images: Tensor) -> Tensor:
+        return functional.avg_pool2d(images, SIDE // 4).flatten(1) * 4
+
+    def invert(self, images: Tensor, latents: Tensor) -> Tensor:
+        return images - functional.interpolate(latents.view(-1, 1, 4, 4) / 4, size=SIDE)
+
+    def decode(self, latents: Tensor, noise: Tensor) -> Tensor:
+        return (noise + functional.interpolate(latents.view(-1, 1, 4, 4) / 4, size=SIDE)).clamp(-1, 1)
+
+
+PRIORS = {"student": Lit(), "diffusion-guidance": Dim(), "diffusion-autoencoder": Coarse()}  # where it is no editor
+
+
+@cache
+def agent() -> Agent:
+    """What has learned from some noise that brightness counts."""
+    latents = torch.randn(60, 16, generator=torch.Generator().manual_seed(0))
+    return distil(latents, latents.sum(1, keepdim=True), ("bright",))
 
 
 def built(name: str) -> Explainer:
     prior = PRIORS.get(name, Darker()) if needs_prior(name) else None
-    return build_explainer(name, prior=prior, **QUICK.get(name, {}))
+    fitted = {"fitted": agent()} if hasattr(EXPLAINERS[name], "fit") else {}
+    return build_explainer(name, prior=prior, **QUICK.get(name, {}), **fitted)
 
 
 TARGET = Target(((0, 0.0),))

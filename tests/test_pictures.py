@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from counterscan import pictures
 from counterscan.core import Explanation, Target
+from counterscan.errors import CounterscanError
 
 
 def explanation(n=1, side=32, counterfactual=True):
@@ -125,3 +129,43 @@ def test_contact_sheet_has_a_cell_for_each_picture():
     picture = pictures.grey(torch.ones(1, 8, 4) * 0.2)
     sheet = pictures.contact_sheet([[picture, picture], [picture]], titles=["a", "b"], side=20)
     assert sheet.size == (2 * 26 + 6, 2 * 26 + 6 + 24)
+
+
+def walk(frames=5):
+    flat = explanation()
+    shares = torch.linspace(0, 1, frames).view(1, -1, 1, 1, 1)
+    path = flat.images[:, None] + shares * flat.difference[:, None]
+    cases = [{"answers": [[0.0, 2.0 - 4 * float(share)] for share in shares.flatten()]}]
+    return replace(flat, path=path, meta={**flat.meta, "cases": cases})
+
+
+def test_a_film_strip_shows_each_frame_and_what_has_changed_by_then():
+    strip = pictures.film_strip(walk(), side=32)
+    assert strip.size == (5 * 38 + 6, 2 * 38 + 6 + 24)
+    changes = np.asarray(strip)[24 + 6 + 38 :, :].astype(int)
+    first, last = changes[:32, 6:38], changes[:32, 6 + 4 * 38 : 38 + 4 * 38]
+    assert np.ptp(first.reshape(-1, 3), axis=0).max() == 0, "nothing has changed in the first"
+    assert np.ptp(last.reshape(-1, 3), axis=0).max() > 100
+    silent = replace(walk(), meta={})  # nobody asked about the frames
+    assert pictures.film_strip(silent, side=32).height == strip.height - 24
+
+
+@pytest.mark.parametrize("ending", pictures.FILMS)
+def test_a_film_runs_there_and_back(tmp_path, ending):
+    with Image.open(pictures.save_film(walk(), tmp_path / f"film{ending}", side=64)) as film:
+        assert film.n_frames == 5 + 3
+        assert film.size == (64, 64 + 28)
+        shown = []
+        for index in (1, 4, 7):
+            film.seek(index)
+            shown.append(np.asarray(film.convert("L"))[28:].astype(int))
+    there, end, back = shown
+    assert abs(there - back).mean() < 2
+    assert abs(there - end).mean() > 2
+
+
+def test_a_film_needs_a_path_and_a_known_ending(tmp_path):
+    with pytest.raises(CounterscanError, match="path=true"):
+        pictures.film_strip(explanation())
+    with pytest.raises(CounterscanError, match=r"ends in \.gif"):
+        pictures.save_film(walk(), tmp_path / "film.mp4")

@@ -1,13 +1,17 @@
-"""Pictures of explanations with Pillow alone: grey image, signed difference, heat, outlines, and a figure of a case."""
+"""Pictures of explanations with Pillow alone: grey image, signed difference, heat, outlines, figures and films."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from counterscan.core import Explanation
+from counterscan.errors import CounterscanError
 
+FILMS = (".gif", ".webp", ".png")
+RESTING, MOVING = 1200, 300  # milliseconds that an end of a film is shown, and any other frame
 LIMITS = (0.1, 0.2, 0.3, 0.5, 1.0)  # ends of a colour bar, shares of the window
 PREDICTED, TRUE = (255, 176, 0), (0, 206, 209)  # an amber outline is what was found, a turquoise area what is true
 INK, FAINT, LINE = (28, 30, 34), (112, 117, 125), (205, 208, 213)
@@ -123,6 +127,36 @@ def contact_sheet(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str] =
     return sheet
 
 
+def film_strip(explanation: Explanation, classes: Sequence[str] = (), side: int = 160) -> Image.Image:
+    """The frames of the way to a counterfactual side by side, and below each what has changed by then.
+
+    Of one image, explained with `path=true`; above the frames stands the probability of the first class asked for,
+    where the black box was asked about them.
+    """
+    frames = _frames(explanation)
+    changes = frames - explanation.reference[0]
+    limit = difference_limit(changes)
+    rows = [[grey(frame) for frame in frames], [difference_picture(change, limit, dark=True) for change in changes]]
+    return contact_sheet(rows, _said(explanation, classes), side)
+
+
+def save_film(explanation: Explanation, path: str | Path, classes: Sequence[str] = (), side: int = 384) -> Path:
+    """Write the frames of the way to a counterfactual as an animation that runs there and back for ever.
+
+    As for `film_strip`; the ending says whether it is `.gif`, `.webp` or an animated `.png`.
+    """
+    path = Path(path)
+    if path.suffix not in FILMS:
+        raise CounterscanError(f"an animation ends in {', '.join(FILMS)}, not {path.name!r}; rename it")
+    frames = [_scaled(grey(frame), side).convert("RGB") for frame in _frames(explanation)]
+    said = _said(explanation, classes) or [""] * len(frames)
+    shown = [_stacked([_headline(text, one.width), one], 0, 0) for text, one in zip(said, frames, strict=True)]
+    pause = [RESTING, *[MOVING] * (len(shown) - 2), RESTING]
+    shown, pause = [*shown, *shown[-2:0:-1]], [*pause, *pause[-2:0:-1]]
+    shown[0].save(path, save_all=True, append_images=shown[1:], duration=pause, loop=0)
+    return path
+
+
 def shown_plane(explanation: Explanation) -> Explanation:
     """An explanation of one volume `(1, c, h, w, d)` as one of the slice where most was found; images stay."""
     from dataclasses import fields, replace
@@ -133,6 +167,21 @@ def shown_plane(explanation: Explanation) -> Explanation:
     named = {item.name: getattr(explanation, item.name) for item in fields(explanation)}
     planes = {name: value[..., best] for name, value in named.items() if getattr(value, "ndim", 0) == 5}
     return replace(explanation, **planes)
+
+
+def _frames(explanation: Explanation) -> Tensor:
+    assert len(explanation) == 1, f"a film shows one image, not {len(explanation)}"
+    if explanation.path is None:
+        raise CounterscanError("this explanation has no path; explain again with --set path=true")
+    return explanation.path[0]
+
+
+def _said(explanation: Explanation, classes: Sequence[str]) -> list[str]:
+    """What is asked for first and its probability in each frame, or nothing where that is not known."""
+    (case, *_), index = explanation.meta.get("cases") or [{}], explanation.target.wanted[0][0]
+    names = classes or explanation.meta.get("classes", ())
+    name = names[index][:12] if index < len(names) else f"class {index}"
+    return [f"{name} {1 / (1 + np.exp(-answer[index])):.2f}" for answer in case.get("answers", ())]
 
 
 def _colours(level: np.ndarray, table: tuple) -> np.ndarray:

@@ -8,6 +8,8 @@ from typing import Any
 from counterscan.core import Editor, Segmenter
 from counterscan.errors import CounterscanError, UnknownName, did_you_mean
 from counterscan.explainers.base import Explainer
+from counterscan.explainers.fitting import ImageCodec
+from counterscan.priors.codec import load_codec
 from counterscan.priors.denoiser import DenoiserPrior, load_denoiser
 from counterscan.priors.editor import load_editor
 from counterscan.priors.segmenter import load_segmenter
@@ -16,6 +18,7 @@ from counterscan.registry import EXPLAINERS
 LOADERS: dict[Any, Callable[[str | Path], Any]] = {
     DenoiserPrior: load_denoiser,
     Editor: load_editor,
+    ImageCodec: load_codec,
     Segmenter: load_segmenter,
 }
 
@@ -31,7 +34,7 @@ def prior_name(name: str) -> str:
 
 
 def build_explainer(
-    name: str, prior: str | Path | DenoiserPrior | Editor | Segmenter | None = None, **settings: Any
+    name: str, prior: str | Path | DenoiserPrior | Editor | ImageCodec | Segmenter | None = None, **settings: Any
 ) -> Explainer:
     """The explainer called `name` with its `prior` (an object, a shipped name or a folder) and its settings.
 

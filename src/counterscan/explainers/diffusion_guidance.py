@@ -39,23 +39,39 @@ from counterscan.registry import EXPLAINERS
 
 STEPS, SKIPPED = 200, 100  # of the paper: respaced steps of a linear schedule, and how many the late start leaves out
 LOWEST = 0.02  # level of the last step, image units
-SHARES = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.32, 0.4, 0.5)  # of the image that a confined change may take, the smallest first
+SHARES = (
+    0.02,
+    0.04,
+    0.06,
+    0.09,
+    0.12,
+    0.16,
+    0.2,
+    0.25,
+    0.32,
+    0.4,
+    0.5,
+)  # of the image that a confined change may take, the smallest first
 POINTS = 4  # of the way from the image to the change at which the answer's slope is taken
 GRADIENTS = {"network": through_network, "estimate": at_estimate}
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings of published work: the distance's `p`, its weight `closeness`, and what the `norm` of a step is."""
+    """Settings of published work: the distance's `p`, its weight `closeness`, and what the `norm` of a step is.
+
+    `start` is ours, the level of noise at which the default starts: what a lesion displaces must be free to move.
+    """
 
     p: float
     closeness: float
     norm: Literal["mean", "noise"]
+    start: float = 1.0
 
 
 PRESETS = {
     "fundus": Preset(2, 0.5, "mean"),
-    "oct": Preset(1, 0.15, "mean"),
+    "oct": Preset(1, 0.15, "mean", start=2.0),
     "natural": Preset(1, 0.15, "noise"),  # DVCE on photographs
 }
 GUIDANCE = 0.1  # of all published settings
@@ -70,10 +86,11 @@ class DiffusionGuidance(CounterfactualExplainer):
     changes: its gradient, in a cone of `degrees` around the explained one's, is what pushes; empty: the explained one's
     own. `preset` (`fundus`, `oct` or `natural`; by default what the denoiser's card says) sets distance and norm.
 
-    It starts at the level `start` in image units and takes `steps`; gradients go through the `network` or are those at
-    the clean `estimate`. An image whose target is not passed by `margin` (log-odds) is tried with each `guidance`, and
-    keeps the first that does, else the surest. `confined` leaves the image as it was where the change hardly counts.
-    `exact` is the published method: preset, guidance 0.1, 100 steps through the network, the whole image, one try.
+    It starts at the level `start` in image units (by default the preset's) and takes `steps`; gradients go through the
+    `network` or are those at the clean `estimate`. An image whose target is not passed by `margin` (log-odds) is tried
+    with each `guidance`, and keeps the first that does, else the surest. `confined` leaves the image as it was where
+    the change hardly counts. `exact` is the published method: preset, guidance 0.1, 100 steps through the network, the
+    whole image, one try.
     """
 
     needs_gradients: ClassVar[bool] = True
@@ -82,7 +99,7 @@ class DiffusionGuidance(CounterfactualExplainer):
     robust: str | Path | Classifier = ""
     preset: str = ""
     exact: bool = False
-    start: float = 1.0
+    start: float | None = None
     steps: int = 8
     gradients: str = "estimate"
     guidance: Sequence[float] = (0.3, 1.0, 3.0)
@@ -96,7 +113,7 @@ class DiffusionGuidance(CounterfactualExplainer):
         _one_of("gradients", self.gradients, tuple(GRADIENTS))
         guidance = self.guidance if isinstance(self.guidance, Sequence) else (self.guidance,)
         object.__setattr__(self, "guidance", tuple(map(float, guidance)))
-        if self.steps < 1 or not self.start > LOWEST or not self.guidance:
+        if self.steps < 1 or not (self.start is None or self.start > LOWEST) or not self.guidance:
             raise CounterscanError(
                 f"diffusion-guidance needs steps >= 1, start > {LOWEST} and some guidance, "
                 f"got steps={self.steps}, start={self.start}, guidance={list(self.guidance)}"
@@ -149,7 +166,9 @@ class DiffusionGuidance(CounterfactualExplainer):
 
     @property
     def _levels(self) -> Tensor:
-        return linear().levels(STEPS)[SKIPPED:] if self.exact else karras(self.steps, LOWEST, self.start)
+        if self.exact:
+            return linear().levels(STEPS)[SKIPPED:]
+        return karras(self.steps, LOWEST, self._preset.start if self.start is None else self.start)
 
     @property
     def _preset(self) -> Preset:

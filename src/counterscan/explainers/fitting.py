@@ -1,0 +1,117 @@
+"""Fitting an agent: ask a black box once about each image, distil its answers, and find out how faithful that is."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from counterscan.classifiers.wrappers import Fitted
+from counterscan.core import Card, Classifier
+from counterscan.explainers.agent import Agent
+from counterscan.explainers.base import check_images
+from counterscan.explainers.distillation import check_enough, distil, fidelity, held_out
+from counterscan.explainers.steps import Demand, Way, newton
+
+FAITHFUL = 0.9  # agreement, below which a fit warns
+EDITED = 64  # held-out images whose edits are asked of the black box, too
+BEYOND = 1.0  # log-odds by which those edits should pass one half
+CHUNK = 64  # images encoded and asked at a time
+
+
+class ImageCodec(Protocol):
+    """Codes `(b, d)` of images `(b, c, h, w)`, z-scored, the noise that these leave open, and the way back.
+
+    Images of another shape than its card's are a CounterscanError. `evaluations` of its network go into one way.
+    """
+
+    card: Card
+
+    @property
+    def evaluations(self) -> int: ...
+
+    def encode(self, images: Tensor, /) -> Tensor: ...
+
+    def invert(self, images: Tensor, latents: Tensor, /) -> Tensor: ...
+
+    def decode(self, latents: Tensor, noise: Tensor, /) -> Tensor: ...
+
+
+def fit_agent(
+    codec: ImageCodec, classifier: Classifier, images: Tensor, way: Way, kind: str, patients: Sequence[str]
+) -> Agent:
+    """An agent of `classifier` in the code of `codec`, from `images` `(n, c, h, w)`; see DiffusionAutoencoder.fit."""
+    check_enough(len(images))
+    held = held_out(len(images), patients)
+    classifier = Fitted(classifier, codec.card.shape)
+    latents, answers = _asked(codec, classifier, images)
+    classes = classifier.card.classes
+    known = {"codec": identity(codec.card), "classifier": classifier.card.name}
+    agent = distil(latents[~held], answers[~held], classes, kind, **known)
+    edited = torch.nonzero(held)[:EDITED, 0]
+    told = {
+        "real": fidelity(agent.log_odds(latents[held]), answers[held], classes).to_dict(),
+        "edited": fidelity(*_edited(codec, agent, classifier, images[edited].float(), way), classes).to_dict(),
+        "one_sided": [name for name, one in zip(classes, answers.T, strict=True) if (one > 0).unique().numel() < 2],
+        "queries": len(images) + len(edited),
+    }
+    agent = replace(agent, facts={**agent.facts, **told})
+    _warn(agent)
+    return agent
+
+
+def answers_of(classifier: Classifier, images: Tensor) -> Tensor:
+    """What the black box says of images, log-odds `(b, k)`."""
+    return classifier(images).detach().float()
+
+
+def identity(card: Card) -> list[str]:
+    """What tells a codec from another."""
+    return [card.name, card.sha256]
+
+
+def _asked(codec: ImageCodec, classifier: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes `(n, d)` of all images, and what the black box says of them `(n, k)`."""
+    latents, answers = [], []
+    for chunk in (part.float() for part in images.split(CHUNK)):
+        check_images(chunk)
+        latents.append(codec.encode(chunk))
+        answers.append(answers_of(classifier, chunk))
+    return torch.cat(latents), torch.cat(answers)
+
+
+def _edited(codec: ImageCodec, agent: Agent, classifier: Classifier, images: Tensor, way: Way) -> tuple[Tensor, Tensor]:
+    """What the agent and the black box say of edits that should change one answer each, the classes in turn."""
+    latents = codec.encode(images)
+    noise = codec.invert(images, latents)
+    rows, turn = torch.arange(len(images)), torch.arange(len(images)) % len(agent.classes)
+    rising = agent.log_odds(latents)[rows, turn] <= 0
+    demand = Demand(rising[:, None].float() * 2 - 1, torch.zeros(1), torch.tensor([False]))
+
+    def look(step: Tensor) -> tuple[Tensor, Tensor]:
+        moved = latents + step
+        answers = agent.log_odds(moved)[rows, turn][:, None]
+        return answers - BEYOND * demand.sign, agent.slopes(moved)[rows, turn][:, None]
+
+    step = newton(look, demand, way.solve(agent, demand), latents, linear=agent.linear)
+    moved = latents + step * agent.room(latents, step, way.plausible).clamp_max(1)[:, None]
+    return agent.log_odds(moved), answers_of(classifier, codec.decode(moved, noise))
+
+
+def _warn(agent: Agent) -> None:
+    facts = agent.facts
+    name, real, edited = facts["classifier"], facts["real"]["agreement"], facts["edited"]["agreement"]
+    if min(real, edited) < FAITHFUL:
+        warnings.warn(
+            f"the agent agrees with {name} on {real:.0%} of real and {edited:.0%} of edited images that it was not "
+            f"fitted to, less than {FAITHFUL:.0%}: what it points at may not be what counts; give more images",
+            stacklevel=4,
+        )
+    if facts["one_sided"]:
+        warnings.warn(
+            f"{name} gives every image the same answer about {', '.join(facts['one_sided'])}; "
+            "give images of both kinds, or ask for other classes",
+            stacklevel=4,
+        )

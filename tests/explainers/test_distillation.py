@@ -1,0 +1,159 @@
+"""An agent learns what a black box says, and is told from one that does not."""
+
+import pytest
+import torch
+
+from counterscan.errors import CounterscanError, WeightsError
+from counterscan.explainers.agent import Agent
+from counterscan.explainers.distillation import (
+    CLIP,
+    distil,
+    fidelity,
+    held_out,
+    kernel_ridge,
+    ridge,
+    shrunk_covariance,
+)
+
+
+def latents(n, d=5, seed=0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+WEIGHT = torch.tensor([[1.0, -0.5, 0.0, 0.0, 0.2], [0.0, 0.0, 0.8, 0.3, 0.0]])
+
+
+def linear(u):
+    return u @ WEIGHT.T + torch.tensor([0.3, -0.2])
+
+
+def curved(u):
+    return (u[:, :1].square() - 1 + 0.5 * u[:, 1:2]) * 2
+
+
+def test_ridge_finds_a_linear_black_box():
+    fit = ridge(latents(200), linear(latents(200)))
+    assert torch.allclose(fit.weight.float(), WEIGHT, atol=1e-2)
+    assert fit.bias.tolist() == pytest.approx([0.3, -0.2], abs=1e-2)
+    assert fit.error < 1e-4
+
+
+def test_the_error_is_that_of_leaving_each_image_out(monkeypatch):
+    from sklearn.linear_model import RidgeCV
+
+    u, noise = latents(60), torch.randn(60, 1, generator=torch.Generator().manual_seed(9))
+    answers = linear(u)[:, :1] + 2 * noise
+    monkeypatch.setattr("counterscan.explainers.distillation.PENALTIES", (1.0,))
+    centred = (u - u.mean(0)).double()
+    penalty = float(centred.square().sum() / u.shape[1])  # the mean eigenvalue
+    other = RidgeCV(alphas=[penalty], store_cv_results=True).fit(
+        u.double().numpy(), answers.double().clamp(-6, 6)[:, 0]
+    )
+    fit = ridge(u, answers)
+    assert fit.weight[0].tolist() == pytest.approx(other.coef_.tolist(), rel=1e-4)
+    assert fit.error == pytest.approx(float(other.cv_results_.mean()), rel=0.02)  # it has the mean left out, too
+
+
+def test_log_odds_without_an_end_are_cut():
+    u = latents(100)
+    assert torch.equal(ridge(u, linear(u) * 100).weight, ridge(u, (linear(u) * 100).clamp(-CLIP, CLIP)).weight)
+
+
+def test_bumps_find_what_is_not_linear_and_auto_takes_the_better():
+    u = latents(300)
+    assert kernel_ridge(u, curved(u)).error < 0.2 * ridge(u, curved(u)).error
+    assert not distil(u, curved(u), ("a",)).linear
+    assert distil(u, linear(u), ("a", "b")).linear
+    fresh = latents(100, seed=1)
+    agent = distil(u, curved(u), ("a",), "bumps")
+    assert fidelity(agent.log_odds(fresh), curved(fresh), ("a",)).agreement > 0.9
+
+
+def test_slopes_are_those_of_the_log_odds():
+    u = latents(80)
+    for kind in ("linear", "bumps"):
+        agent = distil(u, torch.cat([curved(u), linear(u)], 1), ("a", "b", "c"), kind)
+        point = latents(4, seed=2).requires_grad_()
+        expected = torch.stack([torch.autograd.grad(agent.log_odds(point)[:, k].sum(), point)[0] for k in range(3)], 1)
+        assert torch.allclose(agent.slopes(point), expected, atol=1e-4)
+
+
+def test_covariance_is_shrunk_as_a_library_does():
+    from sklearn.covariance import ledoit_wolf
+
+    u = latents(30, 20) @ torch.diag(torch.linspace(0.1, 2, 20))
+    expected, share = ledoit_wolf(u.double().numpy())
+    assert 0.05 < share < 0.95
+    assert torch.allclose(shrunk_covariance(u).double(), torch.from_numpy(expected), atol=1e-4)
+
+
+def test_fidelity_of_agents_that_are_known():
+    answers = linear(latents(500))
+    same = fidelity(answers, answers, ("a", "b"))
+    assert (same.n, same.agreement) == (500, 1)
+    assert [same.rank_correlation, same.slope] == pytest.approx([1, 1])
+    assert 0.5 <= same.constant < 0.7
+    reversed_ = fidelity(-answers, answers, ("a", "b"))
+    assert [reversed_.agreement, reversed_.rank_correlation, reversed_.slope] == pytest.approx([0, -1, -1])
+    flat = fidelity(answers / 2, answers, ("a", "b"))  # too unsure by half
+    assert [flat.agreement, flat.rank_correlation, flat.slope] == pytest.approx([1, 1, 2])
+    noise = fidelity(torch.randn(500, 2, generator=torch.Generator().manual_seed(3)), answers, ("a", "b"))
+    assert abs(noise.rank_correlation) < 0.15
+    assert abs(noise.agreement - 0.5) < 0.1
+    one = fidelity(answers, torch.full_like(answers, 3.0), ("a", "b"))
+    assert (one.constant, one.rank_correlation, one.slope) == (1, None, None)
+
+
+def test_no_patient_is_on_both_sides():
+    patients = [f"p{index // 3}" for index in range(90)]
+    held = held_out(90, patients)
+    inside, outside = ({p for p, out in zip(patients, held.tolist(), strict=True) if out == side} for side in (0, 1))
+    assert not inside & outside
+    assert held.sum() == 18
+    assert torch.equal(held, held_out(90, patients))
+    with pytest.raises(CounterscanError, match="name one for each"):
+        held_out(90, ["a"])
+    with pytest.raises(CounterscanError, match="5 patients or more"):
+        held_out(90, ["a"] * 90)
+
+
+def test_too_few_images_and_unknown_kinds_are_refused():
+    with pytest.raises(CounterscanError, match="needs 40 images or more"):
+        distil(latents(39), linear(latents(39)), ("a", "b"))
+    with pytest.raises(CounterscanError, match="did you mean 'bumps'"):
+        distil(latents(50), linear(latents(50)), ("a", "b"), "bump")
+
+
+def test_an_agent_survives_being_saved_to_the_bit(tmp_path):
+    u = latents(60)
+    agent = distil(u, curved(u), ("a",), "bumps", codec=["toy", ""])
+    again = Agent.load(agent.save(tmp_path / "agent"))
+    assert torch.equal(again.log_odds(u), agent.log_odds(u))
+    assert torch.equal(again.radius(u), agent.radius(u))
+    assert again.facts == agent.facts
+    assert again.classes == ("a",)
+    assert {path.name for path in (tmp_path / "agent").iterdir()} == {"agent.json", "agent.safetensors"}
+
+
+def test_a_folder_without_an_agent_or_with_another_s_tensors_is_refused(tmp_path):
+    with pytest.raises(WeightsError, match="holds no agent"):
+        Agent.load(tmp_path)
+    u = latents(60)
+    distil(u, linear(u), ("a", "b")).save(tmp_path / "one")
+    distil(u, -linear(u), ("a", "b")).save(tmp_path / "other")
+    (tmp_path / "one" / "agent.safetensors").write_bytes((tmp_path / "other" / "agent.safetensors").read_bytes())
+    with pytest.raises(WeightsError, match="sha256"):
+        Agent.load(tmp_path / "one")
+
+
+def test_a_step_may_go_to_the_radius_and_no_further():
+    u = latents(400)
+    agent = distil(u, linear(u), ("a", "b"))
+    start, step = latents(5, seed=4) * 0.3, latents(5, seed=5)
+    room = agent.room(start, step, 0.9)
+    assert torch.allclose(agent.radius(start + room[:, None] * step), torch.full((5,), agent.bound(0.9)), rtol=1e-3)
+    far = torch.full((1, 5), 9.0)
+    assert agent.room(far, far, 0.9).item() == pytest.approx(0, abs=1e-3)
+    back = agent.room(far, -far, 0.9)
+    assert agent.radius(far - back[:, None] * far).item() == pytest.approx(agent.radius(far).item(), rel=1e-3)
+    assert agent.bound(0.9) == pytest.approx(float(agent.radius(u).quantile(0.9)), rel=1e-4)
