@@ -35,7 +35,8 @@ def _weights() -> Iterator[tuple[str, str]]:
 
     for name in shipped_weights():
         card = load_card(SHIPPED / name)
-        yield name, f"{card.kind}, {'x'.join(map(str, card.shape))}, {card.modality}: {', '.join(card.classes)}"
+        knows = f": {', '.join(card.classes)}" if card.classes else ""
+        yield name, f"{card.kind}, {'x'.join(map(str, card.shape))}, {card.modality}{knows}"
 
 
 KINDS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
