@@ -44,7 +44,7 @@ oct() {
   train classifier oct/classifier oct-7 --set steps=480 --set rate=0.002 --set seed=1
   train classifier oct/judge oct-8 --set network=vgg --set steps=480 --set rate=0.002 --set seed=2
   train inpainting oct/inpainting oct-7 --classifier "$work/oct/classifier" --set steps=2000 --set seed=1
-  train diffusion oct/denoiser oct-7 --set flip=true --set steps=6000 --set widths=[48,96,128,128] --set seed=1
+  train diffusion oct/denoiser oct-7 --set flip=true --set steps=6000 --set seed=1
   train robust-classifier oct/robust oct-7 --set radius=1.2 --set inner=3 --set batch=16 --set steps=800 \
     --set rate=0.0007 --set start="$work/oct/classifier" --set beside="$work/oct/classifier" --set measured=40 \
     --set seed=1
