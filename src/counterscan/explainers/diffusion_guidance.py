@@ -71,7 +71,7 @@ class Preset:
 
 PRESETS = {
     "fundus": Preset(2, 0.5, "mean"),
-    "oct": Preset(1, 0.15, "mean", start=2.0),
+    "oct": Preset(1, 0.15, "mean", start=3.4),
     "natural": Preset(1, 0.15, "noise"),  # DVCE on photographs
 }
 GUIDANCE = 0.1  # of all published settings
