@@ -105,7 +105,9 @@ def row(name: str, method: str, rule: str) -> list[str] | None:
 
 
 def cell(figure: dict | None) -> str:
-    """A value with its interval."""
+    """A value with its interval, where it has one."""
+    if figure and figure["low"] is None:
+        return f"{figure['value']:.3g}"
     return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})" if figure else ""
 
 
