@@ -1,19 +1,17 @@
 """The steps that editors share: who learns in them, and who does not."""
 
-import pytest
 import torch
 
 from counterscan.core import Card
 from counterscan.data.manifest import Manifest
-from counterscan.errors import CounterscanError
 from counterscan.nets import build
 from counterscan.train.editing import (
     discriminate,
     editor_card,
+    editor_networks,
     indices_of,
     jittered,
     judged,
-    start_from,
 )
 from counterscan.weights.store import save_weights
 
@@ -40,17 +38,9 @@ def saved_editor(folder, **more):
 
 def test_a_generator_goes_on_from_another(tmp_path):
     first = saved_editor(tmp_path)
-    net = build("unet", editor_card("second", CHEST, manifest(), "", guided=False).settings)
-    start_from(net, str(tmp_path))
+    net, _ = editor_networks(editor_card("second", CHEST, manifest(), "", guided=False), None, str(tmp_path))
     images, condition = torch.randn(1, 1, 32, 32), torch.ones(1, 2)
     torch.testing.assert_close(net(images, condition), first(images, condition), atol=1e-2, rtol=1e-2)  # half precision
-
-
-def test_a_start_of_another_kind_is_refused(tmp_path):
-    saved_editor(tmp_path, bins=4)
-    net = build("unet", editor_card("second", CHEST, manifest(), "", guided=False).settings)
-    with pytest.raises(CounterscanError, match="other settings"):
-        start_from(net, str(tmp_path))
 
 
 def test_what_is_no_disease_is_not_edited_unless_it_is_named():

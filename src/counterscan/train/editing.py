@@ -9,12 +9,12 @@ from counterscan.core import Card, Classifier
 from counterscan.data.batches import Images, open_images
 from counterscan.data.manifest import Manifest
 from counterscan.data.window import Window
-from counterscan.errors import CounterscanError, ManifestError
+from counterscan.errors import ManifestError
 from counterscan.nets import build
 from counterscan.nets.blocks import channels_last, fast_layout
-from counterscan.priors.editor import load_editor
 from counterscan.train.descent import learning
 from counterscan.train.parts import parts
+from counterscan.train.starting import start_from
 
 
 def editor_card(
@@ -62,29 +62,19 @@ def indices_of(findings: str, manifest: Manifest, card: Card) -> list[int]:
     return [card.index(name) for name in named or [name for name in card.classes if name not in benign]]
 
 
-def editor_networks(card: Card, classifier: Classifier) -> tuple[nn.Module, nn.Module]:
-    """A fresh generator, with the classifier inside where its card has a guide, and a fresh discriminator."""
+def editor_networks(card: Card, classifier: Classifier, start: str = "") -> tuple[nn.Module, nn.Module]:
+    """A generator, with the classifier inside where its card has a guide, and a fresh discriminator.
+
+    The generator has fresh weights, or those of the editor `start`.
+    """
     generator = fast_layout(build("unet", card.settings))
     if "guide" in card.settings:
         known = torch_classifier(classifier).module.state_dict()
         generator.load_state_dict({f"guide.{name}": value for name, value in known.items()}, strict=False)
+    if start:
+        start_from(generator, start, card)
     settings = {"channels": card.shape[0], "conditions": card.settings["conditions"]}
     return generator, build("discriminator", settings)
-
-
-def start_from(generator: nn.Module, name: str) -> None:
-    """Give `generator` the weights of the editor `name`; CounterscanError where that is no network of its kind."""
-    known = load_editor(name).module.state_dict()
-    own = generator.state_dict()
-    both = known.keys() & own.keys()
-    strange = sorted(key for key in {*known, *own} if key not in both or known[key].shape != own[key].shape)
-    if strange:
-        raise CounterscanError(
-            f"{name} is a network of other settings ({strange[0]}); start from an editor of a classifier with the same "
-            "channels, classes and widths, or leave start out"
-        )
-    guide = {key: value for key, value in own.items() if key.startswith("guide.")}
-    generator.load_state_dict({**known, **guide})
 
 
 def editor_optimisers(generator: nn.Module, discriminator: nn.Module, rate: float) -> dict[str, torch.optim.Optimizer]:

@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_named_before_any_training(oct_scans, abdomen, plai
         train(oct_scans, radius=0.0)
     with pytest.raises(ClassifierError, match="trained with the same labels"):
         train(abdomen, beside=str(plain))
-    with pytest.raises(ClassifierError, match="another network"):
+    with pytest.raises(CounterscanError, match="another network"):
         train(oct_scans, start=str(plain), network="vgg")
     assert not (tmp_path / "out" / "checkpoint.pt").exists()
 

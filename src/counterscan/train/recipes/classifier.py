@@ -15,7 +15,6 @@ from counterscan.data.batches import Images, open_images
 from counterscan.data.manifest import Manifest
 from counterscan.errors import ManifestError
 from counterscan.metrics.discrimination import auc, discrimination
-from counterscan.nets import build
 from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.pictures import contact_sheet, grey
 from counterscan.registry import RECIPES
@@ -23,6 +22,7 @@ from counterscan.train.augment import augment
 from counterscan.train.descent import descend
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
+from counterscan.train.starting import first_network
 from counterscan.weights.store import save_weights
 
 
@@ -35,7 +35,8 @@ class ClassifierRecipe:
     `seed` choose which part of the training cases is used, so that a judge can be trained on other ones:
     `first` half, `second` half, or `all`. With `shuffled` the labels of all but the test cases are dealt out anew: a
     classifier that learns nothing true, for `counterscan sanity --shuffled`. `channels` is 1 for grey, 3 for colour,
-    and 0 for what the first image has.
+    and 0 for what the first image has. `start` is a classifier (a shipped name or a folder) to go on from; where the
+    classes are others, its last layer begins anew.
     """
 
     network: str = "resnet"
@@ -49,6 +50,7 @@ class ClassifierRecipe:
     flip: bool = False
     fold: int = 0
     shuffled: bool = False
+    start: str = ""
     seed: int = 0
 
     def train(
@@ -71,10 +73,9 @@ class ClassifierRecipe:
         images = {name: open_images(part, card.shape) for name, part in split.items()}
         if self.shuffled:
             images |= {name: _shuffled(images[name], self.seed) for name in ("train", "validation")}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = build(self.network, card.settings)
-        return ClassifierTask(network, images, card, self.batch, self.rate, self.flip)
+        return ClassifierTask(
+            first_network(card, self.seed, self.start), images, card, self.batch, self.rate, self.flip
+        )
 
     def card(self, manifest: Manifest, out: Path, command: str) -> Card:
         """What the weights will expect and promise, as far as it is known before training."""

@@ -7,17 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from counterscan.core import Card
 from counterscan.data.batches import open_images
 from counterscan.data.manifest import Manifest
-from counterscan.nets import build
-from counterscan.nets.blocks import fast_layout
 from counterscan.registry import RECIPES
 from counterscan.train.denoising import DiffusionTask, spread
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
+from counterscan.train.starting import first_network
 from counterscan.weights.store import save_weights
 
 
@@ -28,7 +25,7 @@ class DiffusionRecipe:
 
     `channels` is 1 for grey, 3 for colour, and 0 for what the first image has. `flip` also trains on mirrored images;
     leave it off where left and right differ. `size` must be divisible by 4 * 2 ** (levels - 1), where `widths` are the
-    network's channels at each of its levels.
+    network's channels at each of its levels. `start` is a denoiser to go on from, of other images as it may be.
     """
 
     name: str = ""
@@ -40,6 +37,7 @@ class DiffusionRecipe:
     rate: float = 1e-3
     flip: bool = False
     fold: int = 0
+    start: str = ""
     seed: int = 0
 
     def train(
@@ -56,9 +54,7 @@ class DiffusionRecipe:
         split = parts(manifest, fold=self.fold, flip=self.flip)
         images = {name: open_images(part, shape) for name, part in split.items()}
         card = self._card(manifest, out, command, shape, spread(images["train"]))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = fast_layout(build(card.network, card.settings))
+        network = first_network(card, self.seed, self.start)
         task = DiffusionTask(network, images, card, self.batch, self.rate, self.flip)
         network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         metrics = {f"test_{name}": value for name, value in task.errors(network, "test").items()}

@@ -26,6 +26,7 @@ from counterscan.registry import RECIPES
 from counterscan.train.denoising import DiffusionTask, spread
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
+from counterscan.train.starting import first_network
 from counterscan.weights.store import save_weights
 
 MEASURED = 32  # test images that are sent there and back
@@ -42,7 +43,7 @@ class DiffusionAutoencoderRecipe:
 
     `latents` is the length of the row that an image is told in. `channels` is 1 for grey, 3 for colour, and 0 for what
     the first image has. `flip` also trains on mirrored images; leave it off where left and right differ. `widths` are
-    those of the denoiser; `size` must be divisible by 4 * 2 ** (their number - 1).
+    those of the denoiser; `size` must be divisible by 4 * 2 ** (their number - 1). `start` is a codec to go on from.
     """
 
     name: str = ""
@@ -55,6 +56,7 @@ class DiffusionAutoencoderRecipe:
     rate: float = 1e-3
     flip: bool = False
     fold: int = 0
+    start: str = ""
     seed: int = 0
 
     def train(
@@ -71,9 +73,7 @@ class DiffusionAutoencoderRecipe:
         split = parts(manifest, fold=self.fold, flip=self.flip)
         images = {name: open_images(part, shape) for name, part in split.items()}
         card = self._card(manifest, out, command, shape, spread(images["train"]))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = fast_layout(build(card.network, card.settings))
+        network = first_network(card, self.seed, self.start)
         task = DiffusionTask(network, images, card, self.batch, self.rate, self.flip, told_the_image, swapped)
         network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         card = with_statistics(card, rows_of(network, card, images["train"]))

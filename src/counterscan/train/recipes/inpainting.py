@@ -33,7 +33,6 @@ from counterscan.train.editing import (
     jittered,
     judged,
     open_parts,
-    start_from,
 )
 from counterscan.train.loop import fit
 from counterscan.train.sampler import Sampler
@@ -114,9 +113,7 @@ class InpaintingRecipe:
         sampler = Sampler(images["train"], findings, augmented=self.augmented, flip=self.flip)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            networks = editor_networks(card, classifier)
-            if self.start:
-                start_from(networks[0], self.start)
+            networks = editor_networks(card, classifier, self.start)
             task = InpaintingTask(
                 *networks,
                 classifier,

@@ -61,8 +61,8 @@ class ProgressiveRecipe:
     """Trains an editor that gives `findings` (comma-separated; every class that is a disease) any probability.
 
     `classifier` is the frozen one to be explained: a shipped name or a folder. The other settings: `steps` of `batch`
-    images, half of them abnormal, `bins` for the probability, and `guided`, `augmented`, `flip`, `fold` and the weights
-    of the loss terms as for `inpainting`.
+    images, half of them abnormal, `bins` for the probability, and `guided`, `augmented`, `flip`, `fold`, `start` and
+    the weights of the loss terms as for `inpainting`.
     """
 
     classifier: str = ""
@@ -76,6 +76,7 @@ class ProgressiveRecipe:
     augmented: bool = False
     flip: bool = False
     fold: int = 0
+    start: str = ""
     seed: int = 0
     adversarial: float = Weights.adversarial
     answering: float = Weights.answering
@@ -105,7 +106,7 @@ class ProgressiveRecipe:
         sampler = Sampler(images["train"], findings, augmented=self.augmented, flip=self.flip)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            networks = editor_networks(card, classifier)
+            networks = editor_networks(card, classifier, self.start)
             weights = Weights(**{item.name: getattr(self, item.name) for item in fields(Weights)})
             task = ProgressiveTask(*networks, classifier, sampler, selection, self.bins, weights, self.batch, self.rate)
         network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)

@@ -8,7 +8,7 @@ the network that is kept is the one with the best AUC, clean and attacked, on va
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from counterscan.classifiers.torch import TorchClassifier, undisturbed
 from counterscan.core import Card, Classifier
 from counterscan.data.batches import Images
 from counterscan.data.manifest import Manifest
-from counterscan.errors import ClassifierError, CounterscanError
+from counterscan.errors import CounterscanError
 from counterscan.registry import RECIPES
 from counterscan.train.attack import PGD
 from counterscan.train.loop import fit
@@ -43,10 +43,9 @@ class RobustClassifierRecipe:
 
     The images' worst change has an l2 or linf `norm` of at most `radius` in image units, where the window is 2 wide:
     l2 is the root of the sum over all values of an image, so for the same strength it grows with the side. It is sought
-    in `inner` steps, and grows over the first `warm_up` share of the training. `start` is a classifier to start from.
-    The card says how accurate it is on `measured` test images, clean and under attacks that it was not trained with,
-    at 0.25, 0.5, 1 and 2 times the radius; and how accurate the classifier `beside` is. The other settings are those
-    of the recipe classifier.
+    in `inner` steps, and grows over the first `warm_up` share of the training. The card says how accurate it is on
+    `measured` test images, clean and under attacks that it was not trained with, at 0.25, 0.5, 1 and 2 times the
+    radius; and how accurate the classifier `beside` is. The other settings are those of the recipe classifier.
     """
 
     method: str = "trades"
@@ -83,11 +82,9 @@ class RobustClassifierRecipe:
         attack = self._attack()
         plain = self._plain()
         card = plain.card(manifest, out, command)
-        beside, begun = (_named(name, card) for name in (self.beside, self.start))
+        beside = _named(self.beside, card)
         self._warn(card, say)
         task = RobustTask(plain.task(manifest, card), attack, self.method, self.beta, int(self.warm_up * self.steps))
-        if begun is not None:
-            _begin(task.plain.network, begun)
         network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         say("attacking test images")
         card = task.plain.calibrated(network, card)
@@ -95,7 +92,7 @@ class RobustClassifierRecipe:
         return save_weights(out, network, card.model_copy(update={"metrics": {**card.metrics, **found}}))
 
     def _plain(self) -> ClassifierRecipe:
-        shared = ("network", "name", "channels", "size", "steps", "batch", "rate", "share", "flip", "fold", "seed")
+        shared = {item.name for item in fields(ClassifierRecipe)} & {item.name for item in fields(self)}
         return ClassifierRecipe(**{name: getattr(self, name) for name in shared})
 
     def _attack(self) -> PGD:
@@ -209,14 +206,3 @@ def label_loss(logits: Tensor, labels: Tensor, card: Card) -> Tensor:
 
 def _named(name: str, card: Card) -> Classifier | None:
     return next((companion(one, card) for one in steering(name)), None)
-
-
-def _begin(network: nn.Module, start: Classifier) -> None:
-    """Copy the weights of `start` into the network; ClassifierError where they are of another network."""
-    module = getattr(getattr(start, "classifier", start), "module", None)
-    try:
-        network.load_state_dict(module.state_dict() if module is not None else {})
-    except RuntimeError:
-        raise ClassifierError(
-            f"{start.card.name} is another network; name by --set network= the one that it is, and its channels"
-        ) from None

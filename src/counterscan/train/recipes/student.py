@@ -17,8 +17,7 @@ from counterscan.data.batches import Images, open_images
 from counterscan.data.manifest import Case, Manifest
 from counterscan.errors import ManifestError
 from counterscan.metrics.calibration import search
-from counterscan.nets import build
-from counterscan.nets.blocks import channels_last, fast_layout
+from counterscan.nets.blocks import channels_last
 from counterscan.pictures import contact_sheet, grey
 from counterscan.priors.editor import BATCH
 from counterscan.priors.segmenter import NetworkSegmenter
@@ -29,6 +28,7 @@ from counterscan.train.editing import indices_of
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
 from counterscan.train.sampler import pick
+from counterscan.train.starting import first_network
 from counterscan.weights.store import save_weights
 
 SHOWN = 8  # images in a preview
@@ -42,7 +42,8 @@ class StudentRecipe:
 
     `masks` is a folder that `counterscan segment` or `counterscan explain` wrote for the manifest's images; without it
     the manifest's own masks teach. Loss: Dice and cross-entropy (MONAI's DiceCELoss). The state with the best Dice on
-    validation is kept; the masks there are the teacher's, too.
+    validation is kept; the masks there are the teacher's, too. `start` is a
+    segmenter to go on from.
     """
 
     masks: str = ""
@@ -55,6 +56,7 @@ class StudentRecipe:
     rate: float = 2e-3
     flip: bool = False
     fold: int = 0
+    start: str = ""
     seed: int = 0
 
     def train(
@@ -74,9 +76,7 @@ class StudentRecipe:
             for name, part in parts(manifest, fold=self.fold, flip=self.flip).items()
             if name != "test"
         }
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = fast_layout(build(card.network, card.settings))
+        network = first_network(card, self.seed, self.start)
         task = StudentTask(network, images, card, self.batch, self.rate, self.flip)
         network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         return save_weights(out, network, task.calibrated(network))

@@ -20,8 +20,7 @@ from counterscan.data.manifest import Case, Manifest
 from counterscan.errors import ManifestError
 from counterscan.metrics.identity import Pairs, Verifier
 from counterscan.metrics.intervals import Estimate, bootstrap
-from counterscan.nets import build
-from counterscan.nets.blocks import channels_last, fast_layout
+from counterscan.nets.blocks import channels_last
 from counterscan.pictures import contact_sheet, grey
 from counterscan.registry import RECIPES
 from counterscan.train.augment import augment
@@ -29,6 +28,7 @@ from counterscan.train.corruption import anywhere, blobs
 from counterscan.train.descent import descend
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
+from counterscan.train.starting import first_network
 from counterscan.weights.store import save_weights
 
 MOST = 300  # validation images looked at while training
@@ -69,9 +69,7 @@ class VerifierRecipe:
         """Train on the training part, choose the threshold on validation, measure on test; write weights and card."""
         card = self._card(manifest, out, command)
         people = {name: People.of(part, card.shape) for name, part in parts(manifest, fold=self.fold).items()}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = fast_layout(build(card.network, card.settings))
+        network = first_network(card, self.seed)
         task = VerifierTask(network, people, card, self.batch, self.rate, self.temperature)
         network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         return save_weights(out, network, task.measured(network))

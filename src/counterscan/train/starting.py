@@ -1,0 +1,50 @@
+"""The network that a training begins with: fresh weights from a seed, or those of one that was trained before."""
+
+import torch
+from torch import Tensor, nn
+
+from counterscan.core import Card
+from counterscan.errors import CounterscanError
+from counterscan.nets import build
+from counterscan.nets.blocks import fast_layout
+from counterscan.weights.store import load_weights
+
+
+def first_network(card: Card, seed: int, start: str = "") -> nn.Module:
+    """The network of `card`, its weights from `seed`, or from `start` as in `start_from`; no random state changes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = fast_layout(build(card.network, card.settings))
+    if start:
+        start_from(network, start, card)
+    return network
+
+
+def start_from(network: nn.Module, name: str, card: Card) -> None:
+    """Give `network`, whose card is `card`, the weights of `name` (a shipped name or a folder).
+
+    The last layer of a classifier keeps its own where the classes are others; so does a guide, which is the explained
+    classifier. Raises CounterscanError where `name` is a network of other settings.
+    """
+    trained, theirs = load_weights(name, card.kind)
+    known, own = trained.state_dict(), network.state_dict()
+    kept = tuple(key for key in own if key.startswith(_kept(network, card, theirs)))
+    known = {key: value for key, value in known.items() if key not in kept}
+    strange = sorted(
+        key for key in {*known, *own}.difference(kept) if key not in known or _shape(own.get(key)) != known[key].shape
+    )
+    if strange:
+        raise CounterscanError(
+            f"{name} is another network, or has other settings ({strange[0]}); --set those of its card, or no start"
+        )
+    network.load_state_dict({**own, **known})
+
+
+def _kept(network: nn.Module, card: Card, theirs: Card) -> str:
+    """How the names of the weights begin that `network` does not take over."""
+    linear = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
+    return f"{linear[-1]}." if card.kind == "classifier" and card.classes != theirs.classes else "guide."
+
+
+def _shape(weights: Tensor | None) -> tuple[int, ...]:
+    return () if weights is None else tuple(weights.shape)
