@@ -12,7 +12,7 @@ CounterscanError
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class CounterscanError(Exception):
@@ -59,3 +59,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
+
+
+def check_one_of(name: str, value: str, known: Sequence[str], error: type[CounterscanError] = CounterscanError) -> None:
+    """Raise `error` where the setting `name` has a `value` that is not among those `known`."""
+    if value not in known:
+        shown = filter(None, known)
+        raise error(f"{name} is one of {', '.join(shown)}, not {value!r}{did_you_mean(value, known)}")

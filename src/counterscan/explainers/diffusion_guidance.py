@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from counterscan.classifiers.companion import companion, steering
 from counterscan.core import Classifier, Finding, Target
-from counterscan.errors import CounterscanError, WeightsError, did_you_mean
+from counterscan.errors import CounterscanError, WeightsError, check_one_of
 from counterscan.explainers.base import CounterfactualExplainer
 from counterscan.priors.denoiser import DenoiserPrior
 from counterscan.priors.sampling import Noise, ancestral
@@ -109,8 +109,8 @@ class DiffusionGuidance(CounterfactualExplainer):
     confined: bool = True
 
     def __post_init__(self) -> None:
-        _one_of("preset", self.preset, ("", *PRESETS))
-        _one_of("gradients", self.gradients, tuple(GRADIENTS))
+        check_one_of("preset", self.preset, ("", *PRESETS))
+        check_one_of("gradients", self.gradients, tuple(GRADIENTS))
         guidance = self.guidance if isinstance(self.guidance, Sequence) else (self.guidance,)
         object.__setattr__(self, "guidance", tuple(map(float, guidance)))
         if self.steps < 1 or not (self.start is None or self.start > LOWEST) or not self.guidance:
@@ -235,10 +235,3 @@ def _strongest(weight: Tensor, share: float) -> Tensor:
     """One where `weight` is among the largest `share` of its image, and near there, with a soft border."""
     least = weight.flatten(1).quantile(1 - share, 1).view(-1, 1, 1, 1)
     return F.avg_pool2d(F.max_pool2d((weight > least).float(), 3, 1, 1), 3, 1, 1)
-
-
-def _one_of(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise CounterscanError(
-            f"{name} is one of {', '.join(filter(None, known))}, not {value!r}{did_you_mean(value, known)}"
-        )

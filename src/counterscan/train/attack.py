@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from counterscan.errors import CounterscanError
+from counterscan.errors import CounterscanError, check_one_of
 
 NORMS = ("l2", "linf")
 Loss = Callable[[Tensor], Tensor]  # images (b, c, *spatial) -> (b,), larger is worse for the classifier
@@ -30,8 +30,7 @@ class PGD:
     scattered: bool = True
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise CounterscanError(f"norm is one of {', '.join(NORMS)}, not {self.norm!r}")
+        check_one_of("norm", self.norm, NORMS)
         if not self.radius >= 0 or self.steps < 1 or self.restarts < 1:
             raise CounterscanError(
                 f"an attack needs radius >= 0, steps >= 1 and restarts >= 1, "

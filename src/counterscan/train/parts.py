@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import replace
 
 from counterscan.data.manifest import Case, Manifest
-from counterscan.errors import ManifestError
+from counterscan.errors import ManifestError, check_one_of
 
 PARTS = ("train", "validation", "test")
 ALIASES = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
@@ -21,8 +21,7 @@ def parts(manifest: Manifest, *, fold: int = 0, share: str = "all", flip: bool =
     """
     if flip and not manifest.mirror:
         raise ManifestError(f"{manifest.root} says mirror = false in its dataset.toml; leave out --set flip=true")
-    if share not in SHARES:
-        raise ManifestError(f"share is one of {', '.join(SHARES)}, not {share!r}")
+    check_one_of("share", share, SHARES, ManifestError)
     decided = any(ALIASES.get(case.split, case.split) == "train" for case in manifest.cases)
     folds = sorted({case.fold for case in manifest.cases if case.fold is not None})
     chosen: dict[str, list[Case]] = {name: [] for name in PARTS}

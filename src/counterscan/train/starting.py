@@ -1,13 +1,33 @@
-"""The network that a training begins with: fresh weights from a seed, or those of one that was trained before."""
+"""What a training begins with: a card, and its network with fresh weights or those of one that was trained before."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from counterscan.core import Card
+from counterscan.data.manifest import Manifest
 from counterscan.errors import CounterscanError
 from counterscan.nets import build
 from counterscan.nets.blocks import fast_layout
 from counterscan.weights.store import load_weights
+
+
+def first_card(name: str, manifest: Manifest, command: str, **known: Any) -> Card:
+    """The card of what `command` trains on `manifest`, which says how its images are made; and what else is `known`."""
+    return Card(
+        name=name,
+        window=manifest.window.as_tuple() if manifest.window else None,
+        modality=manifest.modality,
+        licence=manifest.licence,
+        command=command,
+        **known,
+    )
+
+
+def channels_of(manifest: Manifest) -> int:
+    """How many channels its first image has."""
+    return manifest.cases[0].read().pixels.shape[1]
 
 
 def first_network(card: Card, seed: int, start: str = "") -> nn.Module:

@@ -20,13 +20,6 @@ from counterscan.weights.store import load_card, save_weights
 TERMS = ("adversarial", "answer", "reconstruction", "variation")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COUNTERSCAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
     return read_manifest(write_phantoms("abdomen", 40, tmp_path_factory.mktemp("abdomen"), size=64))

@@ -17,23 +17,11 @@ from counterscan.train.denoising import LEVELS, MIDDLE, WIDTH, DiffusionTask, dr
 from counterscan.weights.store import load_card
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COUNTERSCAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    return write_phantoms("fundus", 20, tmp_path_factory.mktemp("fundus"), size=64)
-
-
-@pytest.fixture(scope="module")
-def trained(archive, tmp_path_factory):
+def trained(eyes, tmp_path_factory):
     recipe = RECIPES["diffusion"](size=32, steps=2, batch=4, name="fundus/tiny", flip=True)
     out = tmp_path_factory.mktemp("denoiser")
-    return recipe.train(read_manifest(archive), out, say=lambda _: None, command="as tested")
+    return recipe.train(read_manifest(eyes), out, say=lambda _: None, command="as tested")
 
 
 def test_what_it_writes_loads_and_can_be_sampled(trained):
@@ -52,12 +40,12 @@ def test_what_it_writes_loads_and_can_be_sampled(trained):
 
 
 def test_grey_images_have_one_channel(tmp_path):
-    archive = write_phantoms("oct", 20, tmp_path / "oct", size=64)
+    eyes = write_phantoms("oct", 20, tmp_path / "oct", size=64)
     recipe = RECIPES["diffusion"](size=32, steps=1, batch=2)
-    assert load_card(recipe.train(read_manifest(archive), tmp_path / "out", say=lambda _: None)).shape == (1, 32, 32)
+    assert load_card(recipe.train(read_manifest(eyes), tmp_path / "out", say=lambda _: None)).shape == (1, 32, 32)
 
 
-def test_it_resumes_to_the_same_weights(archive, trained, tmp_path):
+def test_it_resumes_to_the_same_weights(eyes, trained, tmp_path):
     recipe = RECIPES["diffusion"](size=32, steps=2, batch=4, name="fundus/tiny", flip=True)
 
     def stop(line):
@@ -65,8 +53,8 @@ def test_it_resumes_to_the_same_weights(archive, trained, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        recipe.train(read_manifest(archive), tmp_path, say=stop)
-    resumed = recipe.train(read_manifest(archive), tmp_path, resume=True, say=lambda _: None)
+        recipe.train(read_manifest(eyes), tmp_path, say=stop)
+    resumed = recipe.train(read_manifest(eyes), tmp_path, resume=True, say=lambda _: None)
     first, second = (load_denoiser(folder).module.state_dict() for folder in (trained, resumed))
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, atol=1e-6, rtol=0)

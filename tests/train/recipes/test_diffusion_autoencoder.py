@@ -26,23 +26,17 @@ QUICK = {"size": 32, "steps": 2, "batch": 4, "latents": 8, "widths": (16, 16), "
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
+def _quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COUNTERSCAN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(recipe, "MEASURED_AT", (2, 4))
         patch.setattr(recipe, "SHOWN_IN", 2)
         yield
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    return write_phantoms("fundus", 20, tmp_path_factory.mktemp("fundus"), size=64)
-
-
-@pytest.fixture(scope="module")
-def trained(archive, tmp_path_factory):
+def trained(eyes, tmp_path_factory):
     out = tmp_path_factory.mktemp("codec")
-    return RECIPES[NETWORK](**QUICK).train(read_manifest(archive), out, say=lambda _: None, command="as tested")
+    return RECIPES[NETWORK](**QUICK).train(read_manifest(eyes), out, say=lambda _: None, command="as tested")
 
 
 def test_what_it_writes_loads_and_leads_there_and_back(trained):
@@ -66,9 +60,9 @@ def test_the_card_says_what_the_round_trip_costs(trained):
     assert {"test_error_at_1", "test_swap_followed"} < metrics.keys()
 
 
-def test_statistics_are_those_of_the_training_part_in_float32(archive, trained):
+def test_statistics_are_those_of_the_training_part_in_float32(eyes, trained):
     codec = load_codec(trained)
-    images = open_images(parts(read_manifest(archive), fold=0, flip=True)["train"], codec.card.shape)
+    images = open_images(parts(read_manifest(eyes), fold=0, flip=True)["train"], codec.card.shape)
     rows = rows_of(codec.network.module, codec.card, images)
     assert rows.mean(0).abs().max() < 0.1
     assert (rows.std(0, correction=0) - 1).abs().max() < 0.1
@@ -88,7 +82,7 @@ def test_a_number_that_says_nothing_is_not_blown_up():
     assert with_statistics(card, rows * 0).settings["scale"] == [1.0] * 3
 
 
-def test_it_resumes_to_the_same_weights_and_statistics(archive, trained, tmp_path):
+def test_it_resumes_to_the_same_weights_and_statistics(eyes, trained, tmp_path):
     again = RECIPES[NETWORK](**QUICK)
 
     def stop(line):
@@ -96,8 +90,8 @@ def test_it_resumes_to_the_same_weights_and_statistics(archive, trained, tmp_pat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        again.train(read_manifest(archive), tmp_path, say=stop)
-    resumed = again.train(read_manifest(archive), tmp_path, resume=True, say=lambda _: None)
+        again.train(read_manifest(eyes), tmp_path, say=stop)
+    resumed = again.train(read_manifest(eyes), tmp_path, resume=True, say=lambda _: None)
     first, second = (load_codec(folder).network.module for folder in (trained, resumed))
     for name, value in first.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], value, atol=1e-6, rtol=0)
@@ -106,9 +100,9 @@ def test_it_resumes_to_the_same_weights_and_statistics(archive, trained, tmp_pat
 
 
 def test_grey_images_have_one_channel(tmp_path):
-    archive = write_phantoms("oct", 20, tmp_path / "oct", size=64)
+    eyes = write_phantoms("oct", 20, tmp_path / "oct", size=64)
     once = RECIPES[NETWORK](**{**QUICK, "steps": 1, "batch": 2, "flip": False})
-    out = once.train(read_manifest(archive), tmp_path / "out", say=lambda _: None)
+    out = once.train(read_manifest(eyes), tmp_path / "out", say=lambda _: None)
     assert load_card(out).shape == (1, 32, 32)
 
 

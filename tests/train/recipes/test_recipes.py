@@ -29,13 +29,6 @@ def archive(tmp_path_factory):
     return write_phantoms("chest", 60, tmp_path_factory.mktemp("chest"), size=64, findings=("effusion",))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COUNTERSCAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def classifier(archive, tmp_path_factory):
     out = tmp_path_factory.mktemp("classifier")

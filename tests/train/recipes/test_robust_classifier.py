@@ -22,9 +22,8 @@ SMALL = {"size": 32, "steps": 4, "batch": 4, "inner": 1, "measured": 4}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick(tmp_path_factory):
+def _quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COUNTERSCAN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(robustness, "STEPS", 2)
         patch.setattr(robustness, "MINIMUM_NORM_STEPS", 2)
         yield

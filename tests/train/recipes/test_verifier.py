@@ -16,16 +16,9 @@ from counterscan.registry import RECIPES
 from counterscan.train.recipes.verifier import People, VerifierTask, chimeras, retaken
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COUNTERSCAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    return read_manifest(write_phantoms("fundus", 24, tmp_path_factory.mktemp("fundus"), size=64))
+def archive(eyes):
+    return read_manifest(eyes)
 
 
 @pytest.fixture(scope="module")

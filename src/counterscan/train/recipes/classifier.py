@@ -22,7 +22,7 @@ from counterscan.train.augment import augment
 from counterscan.train.descent import descend
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
-from counterscan.train.starting import first_network
+from counterscan.train.starting import channels_of, first_card, first_network
 from counterscan.weights.store import save_weights
 
 
@@ -81,19 +81,17 @@ class ClassifierRecipe:
         """What the weights will expect and promise, as far as it is known before training."""
         if not manifest.classes:
             raise ManifestError(f"{manifest.root} has no class to learn; add a label column or one column per class")
-        classes, channels = manifest.classes, self.channels or manifest.cases[0].read().pixels.shape[1]
-        return Card(
-            name=self.name or out.name,
+        classes, channels = manifest.classes, self.channels or channels_of(manifest)
+        return first_card(
+            self.name or out.name,
+            manifest,
+            command,
             shape=(channels, self.size, self.size),
             classes=classes,
             output="softmax" if manifest.exclusive else "multilabel",
             normal=manifest.normal,
-            window=manifest.window.as_tuple() if manifest.window else None,
-            modality=manifest.modality,
             network=self.network,
             settings={"channels": channels, "outputs": len(classes)},
-            command=command,
-            licence=manifest.licence,
         )
 
 

@@ -14,7 +14,7 @@ from counterscan.registry import RECIPES
 from counterscan.train.denoising import DiffusionTask, spread
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
-from counterscan.train.starting import first_network
+from counterscan.train.starting import channels_of, first_card, first_network
 from counterscan.weights.store import save_weights
 
 
@@ -50,7 +50,7 @@ class DiffusionRecipe:
         command: str = "",
     ) -> Path:
         """Train on the manifest's training part, select on validation, measure on test; write weights and card."""
-        shape = (self.channels or manifest.cases[0].read().pixels.shape[1], self.size, self.size)
+        shape = (self.channels or channels_of(manifest), self.size, self.size)
         split = parts(manifest, fold=self.fold, flip=self.flip)
         images = {name: open_images(part, shape) for name, part in split.items()}
         card = self._card(manifest, out, command, shape, spread(images["train"]))
@@ -61,15 +61,13 @@ class DiffusionRecipe:
         return save_weights(out, network, card.model_copy(update={"metrics": metrics}))
 
     def _card(self, manifest: Manifest, out: Path, command: str, shape: tuple[int, ...], spread: float) -> Card:
-        return Card(
-            name=self.name or out.name,
+        return first_card(
+            self.name or out.name,
+            manifest,
+            command,
             kind="denoiser",
             shape=shape,
             classes=(),
-            window=manifest.window.as_tuple() if manifest.window else None,
-            modality=manifest.modality,
             network="denoiser",
             settings={"channels": shape[0], "spread": spread, "widths": list(self.widths)},
-            command=command,
-            licence=manifest.licence,
         )

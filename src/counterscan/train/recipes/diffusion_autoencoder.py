@@ -26,7 +26,7 @@ from counterscan.registry import RECIPES
 from counterscan.train.denoising import DiffusionTask, spread
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
-from counterscan.train.starting import first_network
+from counterscan.train.starting import channels_of, first_card, first_network
 from counterscan.weights.store import save_weights
 
 MEASURED = 32  # test images that are sent there and back
@@ -69,7 +69,7 @@ class DiffusionAutoencoderRecipe:
         command: str = "",
     ) -> Path:
         """Train on the manifest's training part, select on validation, measure on test; write weights and card."""
-        shape = (self.channels or manifest.cases[0].read().pixels.shape[1], self.size, self.size)
+        shape = (self.channels or channels_of(manifest), self.size, self.size)
         split = parts(manifest, fold=self.fold, flip=self.flip)
         images = {name: open_images(part, shape) for name, part in split.items()}
         card = self._card(manifest, out, command, shape, spread(images["train"]))
@@ -84,17 +84,15 @@ class DiffusionAutoencoderRecipe:
 
     def _card(self, manifest: Manifest, out: Path, command: str, shape: tuple[int, ...], spread: float) -> Card:
         widths = {"latents": self.latents, "widths": list(self.widths)}
-        return Card(
-            name=self.name or out.name,
+        return first_card(
+            self.name or out.name,
+            manifest,
+            command,
             kind="codec",
             shape=shape,
             classes=(),
-            window=manifest.window.as_tuple() if manifest.window else None,
-            modality=manifest.modality,
             network=NETWORK,
             settings={"channels": shape[0], "spread": spread, **widths},
-            command=command,
-            licence=manifest.licence,
         )
 
 

@@ -22,7 +22,7 @@ from counterscan.classifiers.torch import TorchClassifier, undisturbed
 from counterscan.core import Card, Classifier
 from counterscan.data.batches import Images
 from counterscan.data.manifest import Manifest
-from counterscan.errors import CounterscanError
+from counterscan.errors import CounterscanError, check_one_of
 from counterscan.registry import RECIPES
 from counterscan.train.attack import PGD
 from counterscan.train.loop import fit
@@ -96,8 +96,7 @@ class RobustClassifierRecipe:
         return ClassifierRecipe(**{name: getattr(self, name) for name in shared})
 
     def _attack(self) -> PGD:
-        if self.method not in METHODS:
-            raise CounterscanError(f"method is one of {', '.join(METHODS)}, not {self.method!r}")
+        check_one_of("method", self.method, METHODS)
         if not self.radius > 0 or not 0 <= self.warm_up <= 1:
             raise CounterscanError(
                 f"radius must be above 0 and warm_up between 0 and 1, got {self.radius:g} and {self.warm_up:g}"

@@ -28,7 +28,7 @@ from counterscan.train.editing import indices_of
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
 from counterscan.train.sampler import pick
-from counterscan.train.starting import first_network
+from counterscan.train.starting import first_card, first_network
 from counterscan.weights.store import save_weights
 
 SHOWN = 8  # images in a preview
@@ -82,21 +82,19 @@ class StudentRecipe:
         return save_weights(out, network, task.calibrated(network))
 
     def _card(self, manifest: Manifest, out: Path, command: str) -> Card:
-        every = Card(name=self.name or out.name, shape=(self.channels, self.size, self.size), classes=manifest.classes)
-        findings = indices_of(self.findings, manifest, every)
-        return every.model_copy(
-            update={
-                "kind": "segmenter",
-                "classes": tuple(manifest.classes[index] for index in findings),
-                "window": manifest.window.as_tuple() if manifest.window else None,
-                "modality": manifest.modality,
-                "network": "basic_unet",
-                "settings": {"channels": self.channels, "outputs": 1},
-                "command": command,
-                "licence": manifest.licence,
-                "source": f"taught by {Path(self.masks).name}" if self.masks else "taught by true masks",
-            }
+        every = first_card(
+            self.name or out.name,
+            manifest,
+            command,
+            kind="segmenter",
+            shape=(self.channels, self.size, self.size),
+            classes=manifest.classes,
+            network="basic_unet",
+            settings={"channels": self.channels, "outputs": 1},
+            source=f"taught by {Path(self.masks).name}" if self.masks else "taught by true masks",
         )
+        shown = tuple(manifest.classes[index] for index in indices_of(self.findings, manifest, every))
+        return every.model_copy(update={"classes": shown})
 
 
 def taught(manifest: Manifest, masks: str, findings: tuple[str, ...]) -> Manifest:

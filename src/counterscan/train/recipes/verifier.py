@@ -28,7 +28,7 @@ from counterscan.train.corruption import anywhere, blobs
 from counterscan.train.descent import descend
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
-from counterscan.train.starting import first_network
+from counterscan.train.starting import channels_of, first_card, first_network
 from counterscan.weights.store import save_weights
 
 MOST = 300  # validation images looked at while training
@@ -75,18 +75,16 @@ class VerifierRecipe:
         return save_weights(out, network, task.measured(network))
 
     def _card(self, manifest: Manifest, out: Path, command: str) -> Card:
-        channels = self.channels or manifest.cases[0].read().pixels.shape[1]
-        return Card(
-            name=self.name or out.name,
+        channels = self.channels or channels_of(manifest)
+        return first_card(
+            self.name or out.name,
+            manifest,
+            command,
             kind="verifier",
             shape=(channels, self.size, self.size),
             classes=(),
-            window=manifest.window.as_tuple() if manifest.window else None,
-            modality=manifest.modality,
             network="embedder",
             settings={"channels": channels, "outputs": self.outputs},
-            command=command,
-            licence=manifest.licence,
         )
 
 
