@@ -9,7 +9,14 @@ from counterscan.classifiers.wrappers import BlackBox
 from counterscan.core import Card, Target
 from counterscan.errors import ClassifierError, CounterscanError, NeedsGradients, WeightsError
 from counterscan.explainers import diffusion_guidance
-from counterscan.explainers.diffusion_guidance import PRESETS, SHARES, DiffusionGuidance, _strongest, _weight
+from counterscan.explainers.diffusion_guidance import (
+    PRESETS,
+    SHARES,
+    DiffusionGuidance,
+    _strongest,
+    _strongest_columns,
+    _weight,
+)
 
 SIDE = 16
 CARD = Card(name="spot", shape=(1, SIDE, SIDE), classes=("spot", "rim"))
@@ -174,6 +181,25 @@ def test_the_weight_lies_where_the_change_counts(classifier, spots):
     weight = _weight(spots, edited, [lambda images: ABSENT.score(classifier(images))])
     assert (weight[..., 6:10, 6:10] > 0).all()
     assert not weight[..., :3, :].any()
+
+
+def test_columns_are_taken_whole_and_fade_out_sideways():
+    weight = torch.zeros(2, 1, 64, 64)
+    weight[0, :, 5:9, 30] = 1  # as much in one column of few pixels
+    weight[1, :, :, 0] = 0.1  # as in a whole one at the border
+    taken = _strongest_columns(weight, 0.02)
+    assert (taken == taken[:, :, :1]).all()
+    assert taken[0, 0, 0, [30, 34, 40]].tolist() == pytest.approx([1, 0.5, 0], abs=0.3)
+    assert taken[1, 0, 0, 0] > 0.9
+
+
+def test_an_oct_changes_by_the_same_share_all_along_a_column(classifier, spots):
+    kept, whole = (
+        explain(classifier, spots, preset="oct", start=1.0, margin=0.0, confined=one) for one in (True, False)
+    )
+    share = torch.where(whole.difference.abs() > 0.05, kept.difference / whole.difference, torch.nan)
+    assert share.nanmean() < 0.95
+    torch.testing.assert_close(share, share.nanmean(2, keepdim=True) + 0 * share, equal_nan=True, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("share", SHARES)

@@ -7,7 +7,7 @@ cone around the explained one's. The method is DVCE (Augustin et al., 2022, arXi
 Changes from the paper, all of which `exact=True` takes back:
 - it starts at a lower level of noise, where more of the eye survives, and takes few steps from there;
 - gradients are taken at the clean estimate (`gradients="estimate"`), with no pass back through the denoiser;
-- the change is confined to where it counts for the answer (`confined`): the eye stays as it was elsewhere;
+- the change is confined to where it counts for the answer (`confined`), in OCT to A-scans: the rest stays as it was;
 - an image that does not reach the target is tried again with more guidance (`ladder`).
 Changes that stay:
 - what climbs is the log-odds of the target, not its log-probability: for two classes the same direction, and one that
@@ -17,7 +17,7 @@ Changes that stay:
 - each image draws noise of its own, whatever the batch, and one that answers as asked already is left as it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -39,19 +39,8 @@ from counterscan.registry import EXPLAINERS
 
 STEPS, SKIPPED = 200, 100  # of the paper: respaced steps of a linear schedule, and how many the late start leaves out
 LOWEST = 0.02  # level of the last step, image units
-SHARES = (
-    0.02,
-    0.04,
-    0.06,
-    0.09,
-    0.12,
-    0.16,
-    0.2,
-    0.25,
-    0.32,
-    0.4,
-    0.5,
-)  # of the image that a confined change may take, the smallest first
+# Of the image that a confined change may take, the smallest first.
+SHARES = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.32, 0.4, 0.5)
 POINTS = 4  # of the way from the image to the change at which the answer's slope is taken
 GRADIENTS = {"network": through_network, "estimate": at_estimate}
 
@@ -60,18 +49,20 @@ GRADIENTS = {"network": through_network, "estimate": at_estimate}
 class Preset:
     """Settings of published work: the distance's `p`, its weight `closeness`, and what the `norm` of a step is.
 
-    `start` is ours, the level of noise at which the default starts: what a lesion displaces must be free to move.
+    `start` is ours, the level of noise at which the default starts: what a lesion displaces must be free to move. So is
+    what a change is confined to: pixels, or whole `columns` (A-scans), where a lesion lifts all that lies above it.
     """
 
     p: float
     closeness: float
     norm: Literal["mean", "noise"]
     start: float = 1.0
+    columns: bool = False
 
 
 PRESETS = {
     "fundus": Preset(2, 0.5, "mean"),
-    "oct": Preset(1, 0.15, "mean", start=3.4),
+    "oct": Preset(1, 0.15, "mean", start=3.4, columns=True),
     "natural": Preset(1, 0.15, "noise"),  # DVCE on photographs
 }
 GUIDANCE = 0.1  # of all published settings
@@ -149,7 +140,8 @@ class DiffusionGuidance(CounterfactualExplainer):
         scores = [_score(one, target) for one in classifiers]
         edited = self._sampled(images, scores, guidance)
         if self.confined and not self.exact:
-            return _confined(images, edited, scores, self.margin)
+            strongest = _strongest_columns if self._preset.columns else _strongest
+            return _confined(images, edited, scores, self.margin, strongest)
         return edited, scores[0](edited)
 
     def _sampled(self, images: Tensor, scores: Sequence[Objective], guidance: float) -> Tensor:
@@ -196,7 +188,13 @@ def _score(classifier: Classifier, target: Target) -> Objective:
     return lambda images: target.score(classifier(images))
 
 
-def _confined(images: Tensor, edited: Tensor, scores: Sequence[Objective], margin: float) -> tuple[Tensor, Tensor]:
+def _confined(
+    images: Tensor,
+    edited: Tensor,
+    scores: Sequence[Objective],
+    margin: float,
+    strongest: Callable[[Tensor, float], Tensor],
+) -> tuple[Tensor, Tensor]:
     """`edited` where it counts most, over the smallest of `SHARES` that passes the margin, and its log-odds `(b,)`.
 
     What no share brings there stays as it was edited.
@@ -207,7 +205,7 @@ def _confined(images: Tensor, edited: Tensor, scores: Sequence[Objective], margi
     for share in SHARES:
         if not len(left):
             break
-        tried = images[left] + _strongest(weight[left], share) * (edited - images)[left]
+        tried = images[left] + strongest(weight[left], share) * (edited - images)[left]
         reached = scores[0](tried)
         passed = reached > margin
         found[left[passed]], score[left[passed]] = tried[passed], reached[passed]
@@ -235,3 +233,17 @@ def _strongest(weight: Tensor, share: float) -> Tensor:
     """One where `weight` is among the largest `share` of its image, and near there, with a soft border."""
     least = weight.flatten(1).quantile(1 - share, 1).view(-1, 1, 1, 1)
     return F.avg_pool2d(F.max_pool2d((weight > least).float(), 3, 1, 1), 3, 1, 1)
+
+
+def _strongest_columns(weight: Tensor, share: float) -> Tensor:
+    """One in the columns whose summed `weight` is among the largest `share` of its image, with a soft border.
+
+    The border is a sixteenth of the image wide: a seam through all layers is seen sooner than one around a spot.
+    """
+    total = weight.sum(2, keepdim=True)
+    least = total.flatten(1).quantile(1 - share, 1).view(-1, 1, 1, 1)
+    half = max(1, weight.shape[-1] // 32)
+    taken = F.max_pool2d((total > least).float(), (1, 4 * half + 1), 1, (0, 2 * half))
+    for _ in range(2):
+        taken = F.avg_pool2d(taken, (1, 2 * half + 1), 1, (0, half), count_include_pad=False)
+    return taken.expand_as(weight)
