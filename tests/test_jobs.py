@@ -8,7 +8,7 @@ import pytest
 from counterscan import jobs
 from counterscan.core import Card, Target
 from counterscan.data.window import Window
-from counterscan.errors import CounterscanError, ScanError, UnknownName, WeightsError
+from counterscan.errors import ClassifierError, CounterscanError, ScanError, UnknownName, WeightsError
 from counterscan.explainers.inpainting import Inpainting
 from counterscan.metrics.masks import MaskRule
 from counterscan.registry import EXPLAINERS
@@ -117,3 +117,9 @@ def test_beside_a_shipped_classifier_the_denoiser_and_what_steers_are_found():
 def test_a_denoiser_knows_no_classes_and_fits_them_all():
     explainer = editor(kind="denoiser", classes=())
     jobs.check_fit(explainer, CARD, Target.parse("tumour=0", CARD))
+
+
+def test_what_steers_must_answer_the_same_classes_before_anything_runs():
+    answers = SimpleNamespace(card=CARD.model_copy(update={"classes": ("cyst",)}), differentiable=True)
+    with pytest.raises(ClassifierError, match="trained with the same labels"):
+        jobs.check_fit(SimpleNamespace(robust=answers), CARD, Target.parse("tumour=0", CARD))

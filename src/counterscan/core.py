@@ -120,7 +120,14 @@ class Target:
             return cls(tuple((index, 0.0) for index in range(len(card.classes))))
         if text.strip() == "normal":
             return cls(((card.index("normal"), 1.0),))
-        return cls(tuple(_parse_one(part, card) for part in text.split(",") if part.strip()))
+        asked = cls(tuple(_parse_one(part, card) for part in text.split(",") if part.strip()))
+        total = sum(p for _, p in asked.wanted)
+        if card.output == "softmax" and (total > 1 or (total < 1 and len(asked.wanted) == len(card.classes))):
+            raise TargetError(
+                f"{card.name} gives each image one of {', '.join(card.classes)}: probabilities sum to 1, those of {text} "
+                f"to {total:g}; ask for one class"
+            )
+        return asked
 
     def describe(self, card: Card) -> str:
         """The text that `parse` reads."""

@@ -7,6 +7,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from counterscan.classifiers.companion import companion, steering
 from counterscan.classifiers.load import load_classifier
 from counterscan.core import Card, Target
 from counterscan.data.manifest import Manifest, find_cases, read_manifest, scan_folder
@@ -130,7 +131,12 @@ def default_settings(method: str, classifier: str) -> dict[str, Any]:
 
 
 def check_fit(explainer: Explainer, card: Card, target: Target) -> None:
-    """Refuse a prior that does not know a class asked for, or that sees another window than the classifier."""
+    """Refuse a prior that does not know a class asked for, or that sees another window than the classifier.
+
+    So too a robust classifier that answers something else.
+    """
+    for robust in steering(getattr(explainer, "robust", "")):
+        companion(robust, card)
     asked = [card.classes[index] for index, _ in target.wanted]
     for prior in (value.card for value in vars(explainer).values() if hasattr(value, "card")):
         if prior.classes and (unknown := [name for name in asked if name not in prior.classes]):
