@@ -16,7 +16,9 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,13 +32,18 @@ from counterscan.data.archive import write_phantoms
 from counterscan.data.files import write_whole
 from counterscan.data.manifest import Case, Manifest, read_manifest
 from counterscan.engine import run
+from counterscan.errors import CounterscanError
 from counterscan.jobs import prepare
 from counterscan.metrics.populations import realism
 from counterscan.priors.denoiser import DenoiserPrior
 from counterscan.registry import shipped_weights
 from counterscan.score import score_folder
 
-TARGETS = {"fundus": {"removed": "dr=0", "added": "dr=1"}, "oct": {"removed": "normal", "added": "dme"}}
+TARGETS = {
+    "fundus": {"removed": ("dr=0", ""), "added": ("dr=1", "")},
+    "oct": {"removed": ("normal", ""), "added": ("dme", "")},
+}
+MODELS = ("classifier", "judge", "robust", "denoiser", "verifier")
 METHODS = {
     "cone": ("diffusion-guidance", ()),
     "no-cone": ("diffusion-guidance", ("robust=",)),
@@ -79,58 +86,68 @@ class _Counted:
         self.passed_back += len(gradient)
 
 
+@dataclass(frozen=True)
 class Bench:
-    """One kind of phantom, its models, and the folder that everything is made in."""
+    """Models by what they are `MODELS` for, the manifest (or some of its `folds`) that they explain into `work`.
 
-    def __init__(self, arguments: argparse.Namespace):
-        self.arguments, self.kind = arguments, arguments.kind
-        self.work = Path(arguments.work) / self.kind
-        models = arguments.models or self.kind
-        self.names = {name: f"{models}/{name}" for name in ("classifier", "judge", "robust", "denoiser", "verifier")}
-        self.classifier = load_classifier(self.names["classifier"])
-        self._archive("asked", 4 * arguments.n, SEED)
-        self.real = self._archive("real", REAL, SEED + 1)
+    `targets` has the answer asked for in each direction, and which images it is asked of (as `explain --where`) beside
+    that they show something else. `real` are images to compare the counterfactuals with, None where there are none.
+    """
 
-    def _archive(self, name: str, n: int, seed: int) -> Manifest:
-        write_phantoms(self.kind, n, self.work / name, seed=seed, workers=os.cpu_count() or 1)
-        return read_manifest(self.work / name)
+    names: Mapping[str, str]
+    targets: Mapping[str, tuple[str, str]]
+    work: Path
+    asked: Path
+    folds: tuple[int, ...]
+    real: Manifest | None
+    command: str
+    shown: Sequence[str] = SHOWN
 
-    def rows(self) -> dict[str, dict[str, Any]]:
-        """The figures of each direction and method."""
+    @cached_property
+    def judge(self) -> Classifier:
+        """The classifier whose features images are compared in."""
+        return load_classifier(self.names["judge"])
+
+    def rows(self, n: int) -> dict[str, dict[str, Any]]:
+        """The figures of each direction and method, on `n` images each."""
         rows = {}
-        for direction, text in TARGETS[self.kind].items():
+        for direction, asked in self.targets.items():
             for method, (explainer, settings) in METHODS.items():
                 folder = self.work / direction / method
-                self.explain(folder, explainer, settings, text, self.arguments.n)
+                self.explain(folder, explainer, settings, asked, n)
                 rows[f"{direction} {method}"] = self._measured(folder)
-                print(direction, method, _line(rows[f"{direction} {method}"]), flush=True)
+                print(direction, method, self._line(rows[f"{direction} {method}"]), flush=True)
         return rows
 
-    def costs(self) -> dict[str, dict[str, Any]]:
-        """The default and the published method on the same few images, with what each costs an image."""
+    def costs(self, n: int) -> dict[str, dict[str, Any]]:
+        """The default and the published method on the same `n` images, with what each costs an image."""
         rows = {}
-        for direction, text in TARGETS[self.kind].items():
+        for direction, asked in self.targets.items():
             for name, settings in {"default": (), "exact": ("exact=true",)}.items():
-                folder, n = self.work / direction / f"{name}-{self.arguments.exact}", self.arguments.exact
-                cost = self.explain(folder, "diffusion-guidance", settings, text, n)
+                folder = self.work / direction / f"{name}-{n}"
+                cost = self.explain(folder, "diffusion-guidance", settings, asked, n)
                 rows[f"{direction} {name}"] = {**self._measured(folder), **cost}
-                print(direction, name, _line(rows[f"{direction} {name}"]), cost, flush=True)
+                print(direction, name, self._line(rows[f"{direction} {name}"]), cost, flush=True)
         return rows
 
-    def explain(self, folder: Path, explainer: str, settings: tuple[str, ...], text: str, n: int) -> dict[str, float]:
+    def explain(
+        self, folder: Path, explainer: str, settings: tuple[str, ...], asked: tuple[str, str], n: int
+    ) -> dict[str, float]:
         """Explain the first `n` images that show something else; CPU seconds, evaluations and passes back an image."""
         if (folder / "cost.json").exists():
             return json.loads((folder / "cost.json").read_text())
         job = prepare(
-            [self.work / "asked"],
+            [self.asked],
             classifier=self.names["classifier"],
             judge=self.names["judge"],
-            target=text,
+            target=asked[0],
+            where=asked[1],
+            folds=self.folds,
             method=explainer,
             prior=self.names["denoiser"] if explainer == "diffusion-guidance" else "",
             settings=[f"robust={self.names['robust']}", *settings],  # what comes last counts
             out=folder,
-            names={"command": self.arguments.command},
+            names={"command": self.command},
         )
         chosen = [case for case in job.manifest.cases if _other(case, job.target, job.classifier)][:n]
         counted = _Counted(getattr(job.explainer, "denoiser", None))
@@ -146,16 +163,24 @@ class Bench:
     def _measured(self, folder: Path) -> dict[str, Any]:
         """What `score` finds, and how far the counterfactuals are from real images of the class asked for."""
         if not (folder / "realism.json").exists():
-            score_folder(folder, self.work / "asked", verifier=self._verifier())
-            found = realism(folder, self.real, Extractor.of(load_classifier(self.names["judge"])))
-            write_whole(folder / "realism.json", json.dumps(found.to_dict()).encode())
+            score_folder(folder, self.asked, verifier=self._verifier())
+            found = distances(folder, self.real, Extractor.of(self.judge)) if self.real else {}
+            write_whole(folder / "realism.json", json.dumps(found).encode())
         scores = json.loads((folder / "score.json").read_text())["metrics"]
         far = json.loads((folder / "realism.json").read_text())
-        return {**{name: scores[name] for name in SHOWN if name in scores}, "realism": far}
+        return {**{name: scores[name] for name in self.shown if name in scores}, **({"realism": far} if far else {})}
 
     def _verifier(self) -> str:
         known = self.names["verifier"]
         return known if known in shipped_weights() or Path(known).is_dir() else ""
+
+    def _line(self, row: dict[str, Any]) -> str:
+        known = row["realism"]["metrics"] if "realism" in row else {}
+        far = {name: known[name] for name in ("kernel_distance", "frechet_distance") if name in known}
+        shown = {name: row[name]["value"] for name in self.shown if name in row}
+        shown |= {name: value["value"] for name, value in far.items()}
+        shown |= {f"{name}_floor": value["floor"]["value"] for name, value in far.items()}
+        return "  ".join(f"{name} {value:.3g}" for name, value in shown.items())
 
 
 def _other(case: Case, target: Target, classifier: Classifier) -> bool:
@@ -164,12 +189,25 @@ def _other(case: Case, target: Target, classifier: Classifier) -> bool:
     return any(case.labels.get(name) != value for name, value in asked.items())
 
 
-def _line(row: dict[str, Any]) -> str:
-    far = {name: row["realism"]["metrics"][name] for name in ("kernel_distance", "frechet_distance")}
-    shown = {name: row[name]["value"] for name in SHOWN if name in row}
-    shown |= {name: value["value"] for name, value in far.items()}
-    shown |= {f"{name}_floor": value["floor"]["value"] for name, value in far.items()}
-    return "  ".join(f"{name} {value:.3g}" for name, value in shown.items())
+def distances(made: Path | Manifest, real: Manifest, extractor: Extractor, **settings: Any) -> dict[str, Any]:
+    """What `realism` finds, or where there are too few images to compare, what it says of that."""
+    try:
+        return realism(made, real, extractor, **settings).to_dict()
+    except CounterscanError as error:
+        return {"none": str(error), "metrics": {}}
+
+
+def phantoms(kind: str, models: str, work: Path, n: int, command: str) -> Bench:
+    """The phantoms of a kind that are explained, four times as many as `n`, and those that stand for real images."""
+    for name, count, seed in (("asked", 4 * n, SEED), ("real", REAL, SEED + 1)):
+        write_phantoms(kind, count, work / name, seed=seed, workers=os.cpu_count() or 1)
+    names = {name: f"{models}/{name}" for name in MODELS}
+    return Bench(names, TARGETS[kind], work, work / "asked", (), read_manifest(work / "real"), command)
+
+
+def typed() -> str:
+    """The command that runs, as one would type it."""
+    return shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
 
 
 def main() -> None:
@@ -181,12 +219,12 @@ def main() -> None:
     parser.add_argument("--exact", type=int, default=24, help="images that the published method runs on, 0 for none")
     parser.add_argument("--json", default="", help="where the figures go, as in results/")
     arguments = parser.parse_args()
-    arguments.command = shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
-    bench = Bench(arguments)
-    found = {"rows": bench.rows(), "costs": bench.costs() if arguments.exact else {}}
-    found = {"command": arguments.command, "version": metadata.version("counterscan"), "n": arguments.n, **found}
+    work = Path(arguments.work) / arguments.kind
+    bench = phantoms(arguments.kind, arguments.models or arguments.kind, work, arguments.n, typed())
+    found = {"rows": bench.rows(arguments.n), "costs": bench.costs(arguments.exact) if arguments.exact else {}}
+    facts = {"command": bench.command, "version": metadata.version("counterscan"), "n": arguments.n}
     if arguments.json:
-        write_whole(Path(arguments.json), (json.dumps(found, indent=1) + "\n").encode())
+        write_whole(Path(arguments.json), (json.dumps({**facts, **found}, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -2,11 +2,16 @@
 # Train and measure on real images, from the root of the checkout: `COUNTERSCAN_REAL_DATA=... bash bench/real.sh WORK`.
 # Nothing from WORK may be shared.
 # ct: every fold is measured on once, the next one selects and chooses mask rules, the others train. cxr: fold 0 is
-# measured on. The 31 images of cxr_masks and the 64 of kits train nothing. A run that was stopped goes on where it was.
+# measured on. The 31 images of cxr_masks and the 64 of kits train nothing. fundus and oct: fold 0 is measured on, and all
+# go on from the weights for phantoms. A run that was stopped goes on where it was.
 set -euo pipefail
 work=${1:?name a folder for the data, the weights and the explanations}
 here=$(dirname "$0")
-[ -f "$work/ct/labels.csv" ] || python "$here/real_sets.py" "$work"
+
+sets() { # names of sets: writes those that are not there
+  local name
+  for name; do [ -f "$work/$name/labels.csv" ] || python "$here/real_sets.py" "$work" "$name"; done
+}
 
 train() { # name, steps of the editor, settings of the data set
   local name=$1 steps=$2; shift 2
@@ -23,6 +28,7 @@ models() { # name: the words that name its models
 
 ct() { # five folds: each is measured with models that saw the others; few patients, so the editors go on from phantoms
   local data=$work/ct fold to
+  sets ct
   for fold in 0 1 2 3 4; do
     to=$work/folds/$fold
     set -- --data "$data" --set fold=$fold --resume
@@ -42,11 +48,13 @@ ct() { # five folds: each is measured with models that saw the others; few patie
 }
 
 kits() { # what learned from phantoms, on real kidneys: nothing is trained
+  sets kits
   counterscan bench segmentation "$work/kits" --models abdomen --target tumour=0 --masks 300 \
     --out "$work/measured/kits" --json results/segmentation-ct_kidney_kits19.json
 }
 
 cxr() {
+  sets cxr cxr_masks
   train cxr 1400
   counterscan explain "$work/cxr" --fold 0 $(models cxr) --target normal --with inpainting --out "$work/measured/cxr"
   counterscan score "$work/measured/cxr" --judge "$work/cxr-judge" --json results/cxr_pneumonia-inpainting.json
@@ -54,4 +62,42 @@ cxr() {
     --work "$work/measured/cxr_masks" --masks 300 --validation-folds 1 2 --test-folds 0 3 4
 }
 
-for one in ${2:-ct kits cxr}; do "$one"; done
+classifiers() { # set, phantoms to go on from, radius of the robust one
+  local to=$work/retina/$1 kind=$2 radius=$3
+  set -- --data "$work/$1" --set flip=true --set rate=0.0005 --resume
+  counterscan train classifier "$@" --out "$to/classifier" --set start="$kind/classifier" --set steps=300
+  counterscan train classifier "$@" --out "$to/judge" --set network=vgg --set start="$kind/judge" --set steps=200 \
+    --set seed=1
+  counterscan train robust-classifier "$@" --out "$to/robust" --set start="$to/classifier" --set beside="$to/classifier" \
+    --set radius="$radius" --set inner=3 --set batch=16 --set steps=150 --set measured=40
+}
+
+denoiser() { # folder of the models, set, phantoms to go on from
+  counterscan train diffusion --data "$work/$2" --out "$work/retina/$1/denoiser" --set start="$3/denoiser" \
+    --set flip=true --set rate=0.0003 --set steps=800 --resume
+}
+
+retina() { # set, folder of the models: figures, with the denoiser of the third
+  python "$here/real_retina.py" "$1" --work "$work" --models "$work/retina/$2" --denoiser "$work/retina/$3/denoiser" \
+    --json "results/real_$1-diffusion-guidance.json"
+}
+
+fundus() {
+  sets fundus fundus_grades fundus_masks fundus_images
+  classifiers fundus fundus 2
+  denoiser fundus fundus_images fundus
+  retina fundus fundus fundus
+  retina fundus_masks fundus fundus
+  classifiers fundus_grades fundus 2
+  retina fundus_grades fundus_grades fundus
+}
+
+oct() {
+  sets oct oct_kermany
+  classifiers oct oct 1.2
+  denoiser oct oct oct
+  retina oct oct oct
+  retina oct_kermany oct oct
+}
+
+for one in ${2:-ct kits cxr fundus oct}; do "$one"; done
