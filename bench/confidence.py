@@ -97,6 +97,13 @@ def told(kind: str, rule: MaskRule, objects: Objects) -> dict:
     return {"mask_rule": rule.to_dict(), "confidence_error": error.to_dict(), "bins": rows}
 
 
+def put(kind: str, rule: MaskRule) -> None:
+    """Write the rule into the shipped card of a kind's editor."""
+    card = SHIPPED / kind / "inpainting" / "card.json"
+    facts = json.loads(card.read_text()) | {"mask_rule": rule.to_dict()}
+    card.write_text(json.dumps(facts, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="+", choices=TARGETS)
@@ -111,9 +118,7 @@ def main() -> None:
         method = Method(kind)
         rule = fitted(method, arguments.fit) if arguments.fit else method.rule
         if arguments.write:
-            card = SHIPPED / kind / "inpainting" / "card.json"
-            facts = json.loads(card.read_text()) | {"mask_rule": rule.to_dict()}
-            card.write_text(json.dumps(facts, indent=1) + "\n")
+            put(kind, rule)
         results[kind] = told(kind, rule, fresh(method, rule, arguments.n, arguments.seed))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from counterscan.errors import ManifestError
-from counterscan.metrics.calibration import LEVELS, calibrate, iou_curve, search, with_confidence
+from counterscan.metrics.calibration import (
+    LEVELS,
+    calibrate,
+    iou_curve,
+    search,
+    with_confidence,
+    with_volume_confidence,
+)
+from counterscan.metrics.lesions import VolumeRule
 from counterscan.metrics.masks import MaskRule
 
 SMALL = {"blurs": (0.0, 1.0), "smallest": (0, 16)}
@@ -125,6 +133,17 @@ def test_objects_that_part_perfectly_are_not_certain():
 def test_of_few_objects_nothing_is_learned():
     assert not with_confidence(MaskRule(0.1), *strong_and_weak(19)).confident
     assert with_confidence(MaskRule(0.1), *strong_and_weak(20)).confident
+
+
+def test_the_confidence_of_volumes_is_learned_from_their_lesions_and_leaves_that_of_images():
+    rule = with_confidence(MaskRule(0.1, minimum=0.2), *strong_and_weak(200))
+    generator = np.random.default_rng(0)
+    peaks = generator.uniform(0.2, 0.8, 2000)
+    hits = (generator.random(2000) < 1 / (1 + 4 * (0.2 / peaks) ** 2)).astype(float)
+    fitted = with_volume_confidence(rule, peaks.tolist(), hits.tolist())
+    assert VolumeRule(fitted).confidence([0.2, 0.4, 0.8]) == pytest.approx([0.2, 0.5, 0.8], abs=0.06)
+    assert replace(fitted, volume_intercept=0.0, volume_slope=0.0) == rule
+    assert not VolumeRule(with_volume_confidence(rule, peaks[:19], hits[:19])).confident
 
 
 def test_what_is_searched_has_a_confidence_too():

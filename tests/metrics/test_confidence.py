@@ -77,16 +77,20 @@ def test_of_several_objects_the_largest_is_told():
 def test_a_lesion_of_a_volume_is_one_object():
     squares = [(8, 8, 8, 0.4)]
     explanation = explain([], squares, squares, squares, [])
+    rule = replace(RULE, volume_intercept=-2 * np.log(2), volume_slope=2.0)
     volume = {"rule": {"plane": RULE.to_dict(), "across": 0.0}, "pixel": [1.0, 1.0], "places": [0, 3, 6, 9, 12]}
-    explanation = replace(explanation, meta={**explanation.meta, "volume": volume})
-    ((rows, labels, peaks),) = numbered(explanation)
+    explanation = replace(explanation, meta={"mask_rule": rule.to_dict(), "volume": volume})
+    ((rows, labels, confidence),) = numbered(explanation)
     assert rows == slice(0, 5)
     assert labels.max() == 1
     assert labels.any((1, 2)).tolist() == [False, True, True, True, False]
     objects = Objects()
     objects.add(explanation, truth(5, (2, 9, 9)))
-    assert objects.confidence == pytest.approx([0.8], abs=1e-3)
-    assert (objects.hits, peaks.shape) == ([1], (1,))
+    assert objects.confidence == pytest.approx([0.5], abs=1e-3)
+    assert (objects.hits, confidence.shape) == ([1], (1,))
+    unknown = Objects()
+    unknown.add(replace(explanation, meta={"mask_rule": RULE.to_dict(), "volume": volume}), truth(5, (2, 9, 9)))
+    assert unknown == Objects(), "what single images taught is not what volumes would"
 
 
 def test_tables_never_say_certain():

@@ -1,5 +1,7 @@
 """Lesions of a volume: joined across slices in millimetres, measured, and dropped where they are too thin or faint."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -138,8 +140,19 @@ def test_the_diameter_is_the_largest_width():
     assert diameter(inside, (10.0, 1.0)) == pytest.approx(np.hypot(20, 19) + 10, rel=0.15)
 
 
+def test_a_lesion_is_as_sure_as_volumes_taught_and_not_as_single_images_did():
+    heat = np.zeros((8, 20, 20), np.float32)
+    heat[2:6, 5:15, 5:15] = 0.8
+    images = MaskRule(0.1, minimum=0.2, confidence_slope=3.0)
+    volumes = dataclasses.replace(images, volume_intercept=-2 * np.log(2), volume_slope=2.0)
+    (lesion,) = VolumeRule(volumes, across=0)(heat, grid(8)).lesions
+    assert lesion.confidence == pytest.approx(0.8, abs=1e-6)
+    (unknown,) = VolumeRule(images, across=0)(heat, grid(8)).lesions
+    assert np.isnan(unknown.confidence)
+
+
 def test_the_rule_goes_through_json_and_metrics_see_the_mask_that_was_written():
-    rule = VolumeRule(MaskRule(0.3, minimum=0.2), across=2.0)
+    rule = VolumeRule(MaskRule(0.3, minimum=0.2, volume_intercept=-1.0, volume_slope=2.0), across=2.0)
     assert VolumeRule.from_dict(rule.to_dict()) == rule
     heat = torch.from_numpy(ball(10, side=32))[:, None]
     heat[3, 0, 2:6, 2:6] = 1  # in one slice only

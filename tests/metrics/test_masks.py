@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -99,7 +101,11 @@ def test_the_confidence_of_an_object_grows_with_its_peak_and_is_not_made_up():
     assert stronger == pytest.approx(1 / (1 + np.exp(-0.5 - 2 * np.log(2))))
     assert np.isnan(MaskRule(0.1, minimum=0.2).confidence([0.2, 0.4])).all()
     assert MaskRule.from_dict(rule.to_dict()) == rule
-    assert not any(key.startswith("confidence") for key in MaskRule(0.1).to_dict()), "what is not known is left out"
+    unknown = ("confidence_intercept", "confidence_slope", "volume_intercept", "volume_slope")
+    assert not set(unknown) & set(MaskRule(0.1).to_dict()), "what is not known is left out"
+    assert not set(unknown[2:]) & set(rule.to_dict()), "as it is in cards from before"
+    both = replace(rule, volume_slope=1.5)
+    assert MaskRule.from_dict(both.to_dict()) == both
 
 
 def test_the_objects_of_a_mask_are_numbered_with_their_sizes_and_peaks():

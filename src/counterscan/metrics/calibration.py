@@ -105,6 +105,15 @@ def with_confidence(rule: MaskRule, heatmaps: Maps, truths: Maps) -> MaskRule:
     return replace(rule, confidence_intercept=intercept, confidence_slope=slope)
 
 
+def with_volume_confidence(rule: MaskRule, peaks: Sequence[float], hits: Sequence[float]) -> MaskRule:
+    """The same rule, its confidence in the lesions of volumes fitted on lesions that it found in such.
+
+    `peaks` as in `lesions.Lesion`, `hits` 1 where a lesion meets a true one, else 0; see `with_confidence`.
+    """
+    intercept, slope = _logistic(rule.strengths(peaks), np.asarray(hits, bool))
+    return replace(rule, volume_intercept=intercept, volume_slope=slope)
+
+
 def _logistic(x: np.ndarray, hits: np.ndarray) -> tuple[float, float]:
     """Intercept and slope of a logistic regression of `hits` on `x`, or zeros where there is too little to learn from.
 

@@ -8,7 +8,7 @@ import numpy as np
 from counterscan.core import Explanation
 from counterscan.metrics.discrimination import calibration_error
 from counterscan.metrics.intervals import Estimate, bootstrap
-from counterscan.metrics.lesions import found_in
+from counterscan.metrics.lesions import VolumeRule, found_in
 from counterscan.metrics.masks import MaskRule, is_volume
 from counterscan.metrics.truth import Truth
 
@@ -28,15 +28,14 @@ class Objects:
 
     def add(self, explanation: Explanation, truth: Truth) -> None:
         """Take in the objects of the masks that a user gets of a batch (of a volume: its lesions)."""
-        rule = MaskRule.of(explanation)
-        if truth.mask is None or not rule.confident:
+        if truth.mask is None or not _known(explanation):
             return
-        for rows, labels, peaks in numbered(explanation):
+        for rows, labels, confidence in numbered(explanation):
             met = np.unique(labels[truth.mask[rows, 0].cpu().numpy()])
             patient = truth.patients[rows.start] if truth.patients else str(len(self.patients))
-            self.confidence += rule.confidence(peaks).tolist()
-            self.hits += np.isin(np.arange(1, len(peaks) + 1), met).astype(float).tolist()
-            self.patients += [patient] * len(peaks)
+            self.confidence += confidence.tolist()
+            self.hits += np.isin(np.arange(1, len(confidence) + 1), met).astype(float).tolist()
+            self.patients += [patient] * len(confidence)
 
     def error(self) -> Estimate:
         """The expected calibration error with its interval by patient, see `discrimination.calibration_error`."""
@@ -54,29 +53,35 @@ class Objects:
 
 
 def numbered(explanation: Explanation) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Of each image with a mask: where it stands in the batch, its objects `(1, *spatial)` from 1, and their peaks.
+    """Of each image with a mask: where it stands in the batch, its objects `(1, *spatial)` from 1, how sure each is.
 
     The slices of a volume are one item `(n, h, w)`.
     """
     if is_volume(explanation):
         found = found_in(explanation)
         labels = np.stack([found.numbered(index) for index in range(len(explanation))])
-        yield slice(0, len(explanation)), labels, np.array([lesion.peak for lesion in found.lesions])
+        yield slice(0, len(explanation)), labels, np.array([lesion.confidence for lesion in found.lesions])
         return
     rule = MaskRule.of(explanation)
     for index in np.flatnonzero(~explanation.target.reached(explanation.before).cpu().numpy()):
         labels, _, peaks = rule.objects(explanation.heatmap[index, 0].detach().float().cpu().numpy())
-        yield slice(index, index + 1), labels[None], peaks
+        yield slice(index, index + 1), labels[None], rule.confidence(peaks)
 
 
 def of_largest(explanation: Explanation) -> float:
     """The confidence of the largest object of images that are no volume; nan without one, or where it is not known."""
-    rule, largest, confidence = MaskRule.of(explanation), 0, float("nan")
-    for _, labels, peaks in numbered(explanation) if rule.confident else ():
-        sizes = np.bincount(labels.ravel(), minlength=len(peaks) + 1)[1:]
+    largest, answer = 0, float("nan")
+    for _, labels, confidence in numbered(explanation) if _known(explanation) else ():
+        sizes = np.bincount(labels.ravel(), minlength=len(confidence) + 1)[1:]
         if len(sizes) and sizes.max() > largest:
-            largest, confidence = int(sizes.max()), float(rule.confidence(peaks[sizes.argmax()]))
-    return confidence
+            largest, answer = int(sizes.max()), float(confidence[sizes.argmax()])
+    return answer
+
+
+def _known(explanation: Explanation) -> bool:
+    """Does its rule know how sure its objects are?"""
+    rule = MaskRule.of(explanation)
+    return VolumeRule(rule).confident if is_volume(explanation) else rule.confident
 
 
 def told(confidence: float) -> float | str:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
+from scipy.special import expit
 from torch import Tensor
 
 from counterscan.core import Explanation
@@ -57,7 +58,7 @@ class Lesion:
 
     `ml` is its volume and `low` to `high` its interval (`VolumeRule.widen`); `first` to `last` are its slices, from 0;
     `centre` is (row, column, slice) in pixels of the heat maps; `diameter_mm` is the largest within a slice, `peak` the
-    largest value of the smoothed map in it; `confidence` is `MaskRule.confidence` of that, nan where it is not known.
+    largest value of the smoothed map in it; `confidence` is `VolumeRule.confidence` of that, nan where it is not known.
     """
 
     ml: float
@@ -98,6 +99,20 @@ class VolumeRule:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
         return {**asdict(self), "plane": self.plane.to_dict()}
+
+    @property
+    def confident(self) -> bool:
+        """Was a confidence ever fitted on volumes? That of single images is none for a volume."""
+        return bool(self.plane.volume_intercept or self.plane.volume_slope)
+
+    def confidence(self, peaks: Any) -> np.ndarray:
+        """The probability that lesions with these `peaks` meet a true one; nan where it was never fitted.
+
+        As `MaskRule.confidence`, with its own numbers: a false object has many slices of a volume to reach a peak in.
+        """
+        if not self.confident:
+            return np.full(np.shape(peaks), np.nan)
+        return expit(self.plane.volume_intercept + self.plane.volume_slope * self.plane.strengths(peaks))
 
     def __call__(self, heat: Any, grid: Grid, attempted: np.ndarray | None = None) -> "Found":
         """The lesions in maps `(n, h, w)`, which are only ever read a few slices at a time.
@@ -284,7 +299,7 @@ class Found:
             centre=(float(moments[0]), float(moments[1]), depth),
             diameter_mm=float(widths[number]),
             peak=peak,
-            confidence=float(self.rule.plane.confidence(peak)),
+            confidence=float(self.rule.confidence(peak)),
         )
 
     def numbered(self, index: int) -> np.ndarray:

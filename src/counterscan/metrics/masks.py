@@ -25,6 +25,7 @@ class MaskRule:
     blur, opening: standard deviation and radius in pixels, `smallest` an area in pixels, all at a side of 128.
     fill: whether holes are filled.
     confidence_intercept, confidence_slope: how likely an object is a true lesion, see `confidence`; both 0: not known.
+    volume_intercept, volume_slope: the same for a lesion of a volume, see `lesions.VolumeRule.confidence`.
     """
 
     threshold: float
@@ -36,6 +37,8 @@ class MaskRule:
     fill: bool = False
     confidence_intercept: float = 0.0
     confidence_slope: float = 0.0
+    volume_intercept: float = 0.0
+    volume_slope: float = 0.0
 
     @classmethod
     def published_difference(cls) -> Self:
@@ -62,8 +65,9 @@ class MaskRule:
 
     def to_dict(self) -> dict[str, float]:
         """Plain numbers, for a card or a JSON file; a confidence that is not known is left out."""
+        known = {"confidence": self.confident, "volume": bool(self.volume_intercept or self.volume_slope)}
         values = {key: float(value) for key, value in asdict(self).items()}
-        return values if self.confident else {k: v for k, v in values.items() if not k.startswith("confidence")}
+        return {key: value for key, value in values.items() if known.get(key.split("_")[0], True)}
 
     def describe(self) -> str:
         """One line: the threshold and whatever is not at its default."""

@@ -108,7 +108,7 @@ def _frame(volume: Volume, title: str, classes: list[str]) -> str:
         counterfactual=volume.answers.after is not None,
         ratio=f"{width * spacing[1]:.4g} / {height * spacing[0]:.4g}",
         limit=f"{LIMIT:.0%}",
-        sure=volume.rule.plane.confident,
+        sure=volume.rule.confident,
     )
 
 
