@@ -6,10 +6,13 @@
 
 Every method under the published mask rule and under one chosen on validation images; CAMs at the published layer (the
 last stage) and at the one that is best on validation images. A result that is under results/ already is not measured
-again, so that a run that was stopped goes on where it was. `--sheet` draws what the two editors answer.
+again, and what a method answered to a batch is kept under WORK/kept, so that a run that was stopped goes on where it
+was, within a method too; remove that folder when a method's code has changed. `--few 16` tries everything on the first
+images of each part, and writes its results to WORK/few-16. `--sheet` draws what the two editors answer.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shlex
@@ -52,14 +55,18 @@ class Experiment:
     """The classifier, the images of both parts with their truth, and what is measured on them."""
 
     def __init__(self, arguments: argparse.Namespace):
+        self.arguments = arguments
         self.classifier = load_classifier(arguments.classifier)
         self.target = Target.parse(arguments.target, self.classifier.card)
         self.parts = {part: self._open(Path(arguments.work) / part) for part in ("validation", "test")}
-        self.arguments = arguments
+        self.results = Path(arguments.work) / f"few-{arguments.few}" if arguments.few else RESULTS
+        self.results.mkdir(exist_ok=True)
 
     def _open(self, folder: Path) -> tuple[Images, Truth]:
         card = self.classifier.card
-        images = open_images(read_manifest(folder), card.shape, Window(*card.window) if card.window else None)
+        manifest = read_manifest(folder)
+        manifest = replace(manifest, cases=manifest.cases[: self.arguments.few])
+        images = open_images(manifest, card.shape, Window(*card.window) if card.window else None)
         every = range(len(images))
         return images, Truth(images.masks(every), images.twin(every), images.patients)
 
@@ -67,7 +74,17 @@ class Experiment:
         """The explanations of the first `n` images; attributions only of those that are not yet as asked."""
         images, _ = self.parts[part]
         chosen = torch.arange(len(images))[:n].split(BATCH)
-        return joined([explain(explainer, self.classifier, images.batch(some), self.target) for some in chosen])
+        return joined([self.kept(explainer, images.batch(some)) for some in chosen])
+
+    def kept(self, explainer: Explainer, images: Tensor) -> Explanation:
+        """The explanation of a batch, made once for these weights, settings and images."""
+        cards = [self.classifier.card, *(value.card for value in vars(explainer).values() if hasattr(value, "card"))]
+        told = "\n".join([repr(explainer), self.arguments.target, *(card.sha256 for card in cards)])
+        key = hashlib.sha256(told.encode() + images.numpy().tobytes()).hexdigest()[:20]
+        folder = Path(self.arguments.work) / "kept" / key
+        if not (folder / "explanation.json").exists():
+            explain(explainer, self.classifier, images, self.target).save(folder)
+        return Explanation.load(folder)
 
     def tuned(self, explanation: Explanation, **grid: Any) -> tuple[MaskRule, float]:
         """The rule with the best IoU on these validation images, and that; healthy ones do not count, as published."""
@@ -100,7 +117,7 @@ class Experiment:
     def measure(self, method: str) -> None:
         """Write the results of a method, or leave them where they are."""
         suffixes = ["-last", ""] if method in CAMS else [""]
-        if all((RESULTS / f"published-{method}{suffix}.json").exists() for suffix in suffixes):
+        if all((self.results / f"published-{method}{suffix}.json").exists() for suffix in suffixes):
             return
         for suffix, explainer in self.variants(method):
             print(f"{explainer!r}", flush=True)
@@ -111,7 +128,7 @@ class Experiment:
                 result = self.result(explainer, explanation, chosen)
                 if not name:
                     result["calibration"] = {"validation": f"{self.arguments.work}/validation", "iou": round(iou, 4)}
-                write(f"published-{method}{suffix}{name}", result)
+                write(self.results / f"published-{method}{suffix}{name}.json", result)
 
     def result(self, explainer: Explainer, explanation: Explanation, rule: MaskRule) -> dict:
         """The results of an explainer on the test images under a rule, in the form of all results."""
@@ -181,19 +198,19 @@ def joined(parts: list[Explanation]) -> Explanation:
     return replace(first, meta={}, **{name: torch.cat([getattr(one, name) for one in parts]) for name in names})
 
 
-def write(name: str, result: Mapping) -> None:
+def write(path: Path, result: Mapping) -> None:
     """Keep a result, and say the figures that matter."""
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n")
     said = {key: result["metrics"][key]["value"] for key in ("micro_iou", "iou") if key in result["metrics"]}
-    print(f"{name}: {said}", flush=True)
+    print(f"{path.stem}: {said}", flush=True)
 
 
-def table(methods: list[str]) -> str:
+def table(methods: list[str], results: Path) -> str:
     """Micro IoU with its interval, per-image IoU, and masks on healthy images, a line for each result."""
     lines = ["| method | layer | mask rule | micro IoU | IoU | healthy masked | the paper |", "|---" * 7 + "|"]
     for method in methods:
         for suffix in ("-last-published", "-last", "-published", ""):
-            path = RESULTS / f"published-{method}{suffix}.json"
+            path = results / f"published-{method}{suffix}.json"
             if path.exists():
                 lines.append(row(method, suffix, json.loads(path.read_text())["metrics"]))
     return "\n".join(lines)
@@ -218,15 +235,15 @@ def main() -> None:
     parser.add_argument("--target", default="anomaly=0")
     parser.add_argument("--masks", type=int, default=600, help="of RISE")
     parser.add_argument("--methods", nargs="+", default=[*EDITORS, "rise", *CAMS], choices=[*EDITORS, "rise", *CAMS])
+    parser.add_argument("--few", type=int, metavar="N", help="images of each part, to try it")
     parser.add_argument("--sheet", type=Path, help="a picture to draw")
     arguments = parser.parse_args()
-    RESULTS.mkdir(exist_ok=True)
     experiment = Experiment(arguments)
     for method in arguments.methods:
         experiment.measure(method)
     if arguments.sheet:
         experiment.sheet(arguments.sheet)
-    print(table(arguments.methods))
+    print(table(arguments.methods, experiment.results))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def test_what_was_paid_for_is_kept_when_the_box_dies_half_way(tmp_path):
     assert (again.asked, again.recalled) == (4, 6)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no SIGKILL here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_program_that_is_killed_leaves_what_was_answered(tmp_path):
     class Killer(Box):
         def __call__(self, images):
