@@ -17,10 +17,10 @@ from counterscan.classifiers.wrappers import BlackBox
 from counterscan.core import Card, Target
 from counterscan.data.phantoms.base import draw, module
 from counterscan.errors import NeedsGradients, UnknownName
-from counterscan.explainers.agent import Agent
 from counterscan.explainers.base import CounterfactualExplainer, Explainer
 from counterscan.explainers.build import build_explainer, needs_prior
-from counterscan.explainers.distillation import distil
+from counterscan.explainers.latent_agent.agent import Agent
+from counterscan.explainers.latent_agent.distillation import distil
 from counterscan.registry import EXPLAINERS, METRICS, RECIPES, Registry
 
 ROOT = Path(__file__).parents[1]

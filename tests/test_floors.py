@@ -29,6 +29,7 @@ FLOORS = (
         "doctor",
         "sanity",
         "volumes",
+        "agents",
     },
     {"cli", "commands", "options", "web"},
 )

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from counterscan.commands import datasets, environment, explaining, measuring, models
+from counterscan.commands import agents, datasets, environment, explaining, measuring, models
 from counterscan.commands.words import STOPPED, USER_ERROR
 from counterscan.errors import CounterscanError
 
@@ -83,6 +83,8 @@ add(datasets.check, "check", data)
 add(models.check_classifier, "check", classifiers)
 add(models.serve_classifier, "serve", classifiers, cure="start it again with the same command")
 add(models.train, cure="add --resume to the same command to go on")
+add(agents.fit)
+add(agents.directions)
 add(explaining.explain)
 add(explaining.segment)
 add(measuring.score)

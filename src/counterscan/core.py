@@ -73,11 +73,13 @@ class Denoiser(Protocol):
 
 
 class Codec(Protocol):
-    """Turns images into latents and back."""
+    """Turns images into latents and back; `noise` is what the latents leave open, where there is any."""
 
-    def encode(self, images: Tensor) -> Tensor: ...
+    card: Card
 
-    def decode(self, latents: Tensor) -> Tensor: ...
+    def encode(self, images: Tensor, /) -> Tensor: ...
+
+    def decode(self, latents: Tensor, noise: Tensor | None = None, /) -> Tensor: ...
 
 
 class Editor(Protocol):
@@ -124,8 +126,8 @@ class Target:
         total = sum(p for _, p in asked.wanted)
         if card.output == "softmax" and (total > 1 or (total < 1 and len(asked.wanted) == len(card.classes))):
             raise TargetError(
-                f"{card.name} gives each image one of {', '.join(card.classes)}: probabilities sum to 1, those of {text} "
-                f"to {total:g}; ask for one class"
+                f"{card.name} gives each image one of {', '.join(card.classes)}; {text} asks for probabilities "
+                f"that sum to {total:g}, not 1: ask for one class"
             )
         return asked
 

@@ -279,7 +279,7 @@ def _explain(job: Job, group: list[Item]) -> list[Explanation]:
         part = explained.select(slice(start, start + item.slices))
         share = item.slices / len(images)
         cost = {"seconds": explained.meta["seconds"] * share, "queries": round(explained.meta["queries"] * share)}
-        parts.append(replace(part, meta={**explained.meta, **cost}))
+        parts.append(replace(part, meta={**part.meta, **cost}))
         start += item.slices
     return parts
 

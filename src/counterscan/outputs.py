@@ -33,7 +33,7 @@ from counterscan.errors import CounterscanError, ScanError
 from counterscan.metrics.confidence import of_largest, told
 from counterscan.metrics.lesions import Grid
 from counterscan.metrics.masks import mask_of
-from counterscan.pictures import case_figure
+from counterscan.pictures import case_figure, film_strip, save_film
 from counterscan.volumes.content import Content, delivered
 from counterscan.volumes.page import SlicePictures
 from counterscan.volumes.stream import Volume, collected
@@ -113,10 +113,11 @@ class CaseFolders:
         explanation, mask = _settle(job, case, scan, explanation)
         kept = delivered(explanation)
         files = _results(job, scan, kept, Content.of(kept, scan), _at_scan(mask, scan).numpy(), part)
-        share = float(mask.float().mean())
-        row, explanation = _told(job, case, scan, explanation, files, share, of_largest(explanation))
         shown = telling_slice(job, kept)
         one = slice(shown, shown + 1)
+        files |= _film(job, kept.select(one), part)
+        share = float(mask.float().mean())
+        row, explanation = _told(job, case, scan, explanation, files, share, of_largest(explanation))
         _figure(job, case, kept.select(one), mask[one], shown).save(part / "figure.png")
         replace(explanation, meta={**explanation.meta, "row": row}).save(part)
         os.replace(part, self.folder / case.name)
@@ -363,6 +364,15 @@ def _figure(job: "Job", case: Case, one: Explanation, mask: Tensor, shown: int) 
     """The picture of one slice, `one`, which is number `shown` of its scan."""
     truth = _truth(case, shown, (mask.shape[2], mask.shape[3]))
     return case_figure(one, classes=job.classifier.card.classes, mask=mask, truth=truth, title=case.name)
+
+
+def _film(job: "Job", one: Explanation, folder: Path) -> dict[str, Path]:
+    """The way to a counterfactual as a strip and as an animation, where it was kept and led there."""
+    if one.path is None or not bool(one.found[0]) or bool(job.target.reached(one.before)[0]):
+        return {}
+    strip, classes = folder / "strip.png", job.classifier.card.classes
+    film_strip(one, classes).save(strip)
+    return {"strip": strip, "film": save_film(one, folder / "film.webp", classes)}
 
 
 def _truth(case: Case, shown: int, spatial: tuple[int, int]) -> Tensor | None:

@@ -1,6 +1,6 @@
 """Pictures of explanations with Pillow alone: grey image, signed difference, heat, outlines, figures and films."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +125,12 @@ def contact_sheet(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str] =
             fitted = _scaled(picture, side)
             sheet.paste(fitted, (gap + column * (side + gap), gap + top + row * (side + gap)))
     return sheet
+
+
+def stacked_sheets(sheets: Mapping[str, Image.Image]) -> Image.Image:
+    """Contact sheets below one another, each under its title."""
+    parts = [part for title, sheet in sheets.items() for part in (_headline(title, sheet.width), sheet)]
+    return _stacked(parts, margin=12, gap=2)
 
 
 def film_strip(explanation: Explanation, classes: Sequence[str] = (), side: int = 160) -> Image.Image:

@@ -251,6 +251,7 @@ def _method(run: Run, name: str, shown: Shown) -> dict[str, Any]:
         "change": change,
         "sort": {**sort, **told},
         "answers": _answers(explanation),
+        "searched": _searched(shown.one),
         "counterfactual": None,
     }
     if difference is None or explanation.counterfactual is None:
@@ -262,7 +263,28 @@ def _method(run: Run, name: str, shown: Shown) -> dict[str, Any]:
         "counterfactual": _embedded(pictures.grey(explanation.counterfactual[0])),
         "difference": _embedded(pictures.difference_picture(difference[0], limit, dark=True)),
         "limit": f"{limit:.0%}",
+        "film": _film(run.folder / "cases" / name),
     }
+
+
+def _film(folder: Path) -> str | None:
+    """The animation that `explain` wrote beside a case that has a path, as a data address."""
+    path = folder / "film.webp"
+    return f"data:image/webp;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.exists() else None
+
+
+def _searched(explanation: Explanation) -> str:
+    """What finding it took, and how far it went in the code of a codec, where the method says so."""
+    case = (explanation.meta.get("cases") or [{}])[0]
+    if "round_trip" not in case:
+        return ""
+    parts = [
+        f"{case['queries']:.0f} queries",
+        f"{case['evaluations']:.0f} evaluations of the network",
+        f"reconstruction off by {case['round_trip']:.1%} of the window",
+        f"code moved by {case['step']:.2g} deviations to a radius of {case['radius']:.3g} (bound {case['bound']:.3g})",
+    ]
+    return " · ".join(parts) + ". The reconstruction alone is answered as asked." * case["reconstruction_flips"]
 
 
 def _state(explanation: Explanation) -> str:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from counterscan.classifiers.wrappers import BlackBox
 from counterscan.core import Card, Explanation, Target
 from counterscan.errors import CounterscanError, TargetError, UnknownName, WeightsError
-from counterscan.explainers.agent import Agent
 from counterscan.explainers.build import build_explainer
 from counterscan.explainers.diffusion_autoencoder import DiffusionAutoencoder
-from counterscan.explainers.directions import directions, ranked, reasons, used
+from counterscan.explainers.latent_agent.agent import Agent
+from counterscan.explainers.latent_agent.directions import directions, ranked, reasons, used
 from counterscan.metrics.validity import flip_rate, reconstruction_flip_rate
 
 SIDE, D = 6, 5
@@ -162,7 +162,7 @@ def test_the_budget_of_queries_is_kept_and_counted():
     for queries in (8, 9, 12):
         black_box = Jump()
         answer = explain("a=0", black_box=black_box, queries=queries)
-        assert black_box.seen == answer.meta["queries"]
+        assert black_box.seen == answer.meta["queries"] == sum(case["queries"] for case in answer.meta["cases"])
         assert answer.found.all()
         alone = [explain("a=0", image, black_box=Jump(), queries=queries).meta["queries"] for image in IMAGES.split(1)]
         assert sum(alone) == answer.meta["queries"]

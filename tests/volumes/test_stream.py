@@ -19,6 +19,7 @@ from counterscan.data.manifest import find_cases
 from counterscan.data.opening import open_scan
 from counterscan.engine import Job, run
 from counterscan.explainers.inpainting import Inpainting
+from counterscan.metrics.lesions import VolumeRule
 from counterscan.metrics.masks import MaskRule, mask_of
 from counterscan.volumes.stream import grid_of, notes
 
@@ -166,14 +167,16 @@ def test_explain_looks_at_the_tensors_of_one_slice_at_a_time(nifti, series, tmp_
     assert (len(meta["judge_before"]), len(meta["judge_after"]), len(meta["after_scan"])) == (15, 15, 15)
 
 
-def test_a_lesion_and_its_case_have_the_confidence_of_the_rule(nifti, tmp_path):
-    rule = MaskRule(0.25, confidence_intercept=-1.0, confidence_slope=1.5)
+def test_a_lesion_and_its_case_have_the_confidence_of_the_rule_for_volumes(nifti, tmp_path):
+    images = MaskRule(0.25, confidence_intercept=2.0, confidence_slope=1.5)
+    rule = dataclasses.replace(images, volume_intercept=-1.0, volume_slope=1.5)
     run(job(nifti, tmp_path / "masks", rule=rule))
     run(job(nifti, tmp_path / "all", rule=rule, masks_only=False))
-    run(job(nifti, tmp_path / "unknown"))
+    run(job(nifti, tmp_path / "unknown", rule=images))
     for out in (tmp_path / "masks", tmp_path / "all"):
         (lesion,) = lesions(out)
-        assert float(lesion["confidence"]) == pytest.approx(float(rule.confidence(float(lesion["peak"]))), abs=2e-3)
+        told = float(VolumeRule(rule).confidence(float(lesion["peak"])))
+        assert float(lesion["confidence"]) == pytest.approx(told, abs=2e-3)
         assert next(csv.DictReader((out / "cases.csv").open()))["confidence"] == lesion["confidence"]
     assert f"<td>{lesion['confidence']}</td>" in (tmp_path / "masks" / "volumes" / "scan.html").read_text()
     (lesion,) = lesions(tmp_path / "unknown")

@@ -60,8 +60,9 @@ def write_phantoms(
 ) -> Path:
     """Write phantoms 0 to `n - 1` of a series into the folder `out` and return it.
 
-    `images/`, `twins/` and `masks/` hold PNG files (16-bit, 8-bit in colour; masks 8-bit 0 or 255); `labels.csv` comes
-    last, so that a folder without it is not whole. A killed run goes on where it was when it is called again.
+    `images/`, `twins/` and `masks/` hold PNG files (16-bit, 8-bit in colour; masks 8-bit 0 or 255). Where the kind has
+    further labels a file like `dataset.toml` names them (`prognosis.toml`), for `--dataset`. `labels.csv` comes last,
+    so that a folder without it is not whole. A killed run goes on where it was when it is called again.
     `progress` is told how many are there. Raises CounterscanError where `out` holds another series.
     """
     if n < 1:
@@ -182,6 +183,9 @@ def _finish(out: Path, series: Series) -> None:
         source=f"counterscan phantoms {series.kind} --n {series.n} --size {series.size} --seed {series.seed}",
     )
     write_dataset_file(out / "dataset.toml", told)
+    for name, outcomes in getattr(drawer, "OUTCOMES", {}).items():
+        more = {"classes": (*outcomes, *told.classes), "confounders": (*outcomes, *told.confounders)}
+        write_dataset_file(out / f"{name}.toml", told.model_copy(update=more))  # what is masked is no outcome
     rows = [row for start in range(0, series.n, CHUNK) for row in json.loads(_rows_file(out, start).read_text())]
     columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key != "report"] + ["report"]
     text = io.StringIO(newline="")

@@ -8,7 +8,7 @@ from typing import Any
 from counterscan.core import Editor, Segmenter
 from counterscan.errors import CounterscanError, UnknownName, did_you_mean
 from counterscan.explainers.base import Explainer
-from counterscan.explainers.fitting import ImageCodec
+from counterscan.explainers.latent_agent.fitting import ImageCodec
 from counterscan.priors.codec import load_codec
 from counterscan.priors.denoiser import DenoiserPrior, load_denoiser
 from counterscan.priors.editor import load_editor

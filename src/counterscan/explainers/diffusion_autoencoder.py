@@ -5,7 +5,7 @@ smallest step of the code that changes the agent's answer is decoded, and then a
 gradient is needed.
 
 The paper's code is not public, and what is known of it is its outline. So these are choices:
-- the codec is trained without the black box, and frozen; the agent is fitted in closed form (`distillation.py`);
+- the codec is trained without the black box, and frozen; the agent is fitted in closed form (`latent_agent/`);
 - the agent gives the direction, and its slope the length of a first step: what the image's reconstruction is answered
   with is known, and taken from there;
 - the step is the least improbable one (Mahalanobis) in closed form, where linear codes' public code steps by hand;
@@ -24,13 +24,13 @@ import torch
 from torch import Tensor
 
 from counterscan.core import Classifier, Finding, Target
-from counterscan.errors import CounterscanError, WeightsError, did_you_mean
-from counterscan.explainers.agent import Agent
+from counterscan.errors import CounterscanError, WeightsError, check_one_of
 from counterscan.explainers.base import CounterfactualExplainer
-from counterscan.explainers.distillation import CLIP
-from counterscan.explainers.fitting import ImageCodec, answers_of, fit_agent, identity
-from counterscan.explainers.steps import WAYS, Demand, Way, newton
-from counterscan.explainers.tracing import Look, Trace, trace
+from counterscan.explainers.latent_agent.agent import Agent
+from counterscan.explainers.latent_agent.distillation import CLIP
+from counterscan.explainers.latent_agent.fitting import ImageCodec, answers_of, fit_agent, identity
+from counterscan.explainers.latent_agent.steps import WAYS, Demand, Way, newton
+from counterscan.explainers.latent_agent.tracing import Look, Trace, trace
 from counterscan.registry import EXPLAINERS
 
 ASKED = 4  # queries an image before any step: twice the image, the reconstruction, and the answer found
@@ -70,10 +70,7 @@ class DiffusionAutoencoder(CounterfactualExplainer):
     frames: int = 7
 
     def __post_init__(self) -> None:
-        if self.step not in WAYS:
-            raise CounterscanError(
-                f"step is one of {', '.join(WAYS)}, not {self.step!r}{did_you_mean(self.step, WAYS)}"
-            )
+        check_one_of("step", self.step, WAYS)
         if self.queries < LEAST or self.entries < 1 or self.frames < 2 or not 0 < self.plausible <= 1:
             raise CounterscanError(
                 f"diffusion-autoencoder needs queries >= {LEAST}, entries >= 1, frames >= 2, 0 < plausible <= 1; "
@@ -183,6 +180,7 @@ class DiffusionAutoencoder(CounterfactualExplainer):
             "step": moved.norm(dim=1),
             "radius": radius,
             "evaluations": (1 + decoded) * self.codec.evaluations,
+            "queries": ASKED - 1 + decoded,
         }
         cases = [dict(zip(columns, row, strict=True)) for row in zip(*map(_rounded, columns.values()), strict=True)]
         for case, one in zip(cases, step, strict=True):

@@ -196,6 +196,8 @@ def joined(parts: list[Explanation]) -> Explanation:
     first = parts[0]
     tensors: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in tensors_of(first)}
     total = {name: sum(part.meta[name] for part in parts) for name in ("seconds", "queries")}
+    if "cases" in first.meta:
+        total["cases"] = [case for part in parts for case in part.meta["cases"]]
     return replace(first, **tensors, meta={**first.meta, **total})
 
 

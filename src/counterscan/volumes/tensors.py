@@ -66,7 +66,8 @@ class SliceTensors:
 
 def some_slices(folder: Path, of: Explanation, wanted: slice) -> Explanation:
     """Some slices of the volume whose tensors are in `folder`, with target and facts of the explanation `of`."""
-    return replace(of, **_read(folder, wanted))
+    facts = {"cases": of.meta["cases"][wanted]} if "cases" in of.meta else {}
+    return replace(of, **_read(folder, wanted), meta={**of.meta, **facts})
 
 
 def _read(folder: Path, wanted: slice) -> dict[str, Any]:

@@ -1,16 +1,20 @@
 """Abdominal CT at kidney level, contrast-enhanced: renal tumours, and simple cysts to confuse them with."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from counterscan.data.phantoms import abdomen_anatomy as anatomy
 from counterscan.data.phantoms import abdomen_lesions as lesions
 from counterscan.data.phantoms.abdomen_canvas import Box, Canvas
+from counterscan.data.phantoms.abdomen_outcome import outcome
 from counterscan.data.phantoms.abdomen_patient import Kidney, Patient, patient
 from counterscan.data.phantoms.base import Phantom
 from counterscan.data.phantoms.fields import Array, blur, noise
 
 CLASSES = ("tumour", "cyst")
 CONFOUNDERS = ("cyst",)
+OUTCOMES = {"prognosis": ("poor_outcome",)}  # facts that can be learned as labels, too
 MODALITY = "abdominal CT"
 COLOUR = False
 MIRROR = False  # the liver is on the right
@@ -26,7 +30,9 @@ APPEARANCE = {
 
 def draw(rng: np.random.Generator, size: int, findings: tuple[str, ...]) -> Phantom:
     """Draw a slice `(size, size)` in HU; the patient is the same whatever the `findings` of the same `rng` are."""
-    return _drawn(rng, size, findings)[0]
+    phantom, canvas, kidneys, tumour = _drawn(rng, size, findings)
+    facts = outcome(rng.spawn(1)[0], canvas, kidneys, tumour)  # a stream of its own: nothing that is seen changes
+    return replace(phantom, facts=phantom.facts | facts)
 
 
 def draw_with_kidneys(
@@ -36,14 +42,14 @@ def draw_with_kidneys(
 
     The sinus and cysts within the contour are part of it, tumours that grow beyond it are not.
     """
-    phantom, canvas, kidneys = _drawn(rng, size, findings)
+    phantom, canvas, kidneys, _ = _drawn(rng, size, findings)
     right, left = (_within(canvas, kidney) for kidney in kidneys)
     return phantom, (right, left)
 
 
 def _drawn(
     rng: np.random.Generator, size: int, findings: tuple[str, ...]
-) -> tuple[Phantom, Canvas, tuple[Kidney, Kidney]]:
+) -> tuple[Phantom, Canvas, tuple[Kidney, Kidney], lesions.Tumour | None]:
     for_anatomy, for_scanner, for_cysts, for_tumour = rng.spawn(4)
     body = patient(for_anatomy)
     canvas = Canvas(for_anatomy, size, fov=2 * body.girth / float(for_anatomy.uniform(0.82, 0.95)))
@@ -62,7 +68,7 @@ def _drawn(
         report=_report(tumour, cyst_side),
         disease=("tumour",),
     )
-    return phantom, canvas, kidneys
+    return phantom, canvas, kidneys, tumour
 
 
 def _within(canvas: Canvas, kidney: Kidney) -> Array:

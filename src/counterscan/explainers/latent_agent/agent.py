@@ -1,7 +1,7 @@
 """The agent: a small model of what a black box says, in the latent space of a codec, and what it knows of that space.
 
 It answers log-odds as its black box does, linearly or with a sum of bumps on top, and has slopes, which the black box
-has not. `explainers/distillation.py` makes one. It is plain numbers: a safetensors file beside a card in JSON.
+has not. `distillation.py` makes one. It is plain numbers: a safetensors file beside a card in JSON.
 """
 
 import hashlib

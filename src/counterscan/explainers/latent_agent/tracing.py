@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from counterscan.core import Target
-from counterscan.explainers.steps import Demand
+from counterscan.explainers.latent_agent.steps import Demand
 
 NEAREST, FURTHEST = 0.5, 4.0  # of the bracket, in lengths of the step
 CLOSE = 0.1  # log-odds behind the border at which there is nothing to be gained

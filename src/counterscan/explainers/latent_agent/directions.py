@@ -15,7 +15,7 @@ from counterscan.core import Classifier, Explanation, Finding, Target
 from counterscan.errors import CounterscanError
 from counterscan.explainers.base import CounterfactualExplainer
 from counterscan.explainers.diffusion_autoencoder import DiffusionAutoencoder
-from counterscan.explainers.fitting import CHUNK, answers_of
+from counterscan.explainers.latent_agent.fitting import CHUNK, answers_of
 
 
 @dataclass(frozen=True)

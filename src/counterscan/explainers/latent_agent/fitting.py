@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from counterscan.classifiers.wrappers import Fitted
-from counterscan.core import Card, Classifier
-from counterscan.explainers.agent import Agent
+from counterscan.core import Card, Classifier, Codec
 from counterscan.explainers.base import check_images
-from counterscan.explainers.distillation import check_enough, distil, fidelity, held_out
-from counterscan.explainers.steps import Demand, Way, newton
+from counterscan.explainers.latent_agent.agent import Agent
+from counterscan.explainers.latent_agent.distillation import check_request, distil, fidelity, held_out
+from counterscan.explainers.latent_agent.steps import Demand, Way, newton
+from counterscan.progress import within
 
 FAITHFUL = 0.9  # agreement, below which a fit warns
 EDITED = 64  # held-out images whose edits are asked of the black box, too
@@ -21,29 +22,23 @@ BEYOND = 1.0  # log-odds by which those edits should pass one half
 CHUNK = 64  # images encoded and asked at a time
 
 
-class ImageCodec(Protocol):
+class ImageCodec(Codec, Protocol):
     """Codes `(b, d)` of images `(b, c, h, w)`, z-scored, the noise that these leave open, and the way back.
 
     Images of another shape than its card's are a CounterscanError. `evaluations` of its network go into one way.
     """
 
-    card: Card
-
     @property
     def evaluations(self) -> int: ...
 
-    def encode(self, images: Tensor, /) -> Tensor: ...
-
     def invert(self, images: Tensor, latents: Tensor, /) -> Tensor: ...
-
-    def decode(self, latents: Tensor, noise: Tensor, /) -> Tensor: ...
 
 
 def fit_agent(
     codec: ImageCodec, classifier: Classifier, images: Tensor, way: Way, kind: str, patients: Sequence[str]
 ) -> Agent:
     """An agent of `classifier` in the code of `codec`, from `images` `(n, c, h, w)`; see DiffusionAutoencoder.fit."""
-    check_enough(len(images))
+    check_request(len(images), kind)
     held = held_out(len(images), patients)
     classifier = Fitted(classifier, codec.card.shape)
     latents, answers = _asked(codec, classifier, images)
@@ -58,7 +53,7 @@ def fit_agent(
         "queries": len(images) + len(edited),
     }
     agent = replace(agent, facts={**agent.facts, **told})
-    _warn(agent)
+    warn_if_faithless(agent)
     return agent
 
 
@@ -75,10 +70,11 @@ def identity(card: Card) -> list[str]:
 def _asked(codec: ImageCodec, classifier: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
     """Codes `(n, d)` of all images, and what the black box says of them `(n, k)`."""
     latents, answers = [], []
-    for chunk in (part.float() for part in images.split(CHUNK)):
+    for start, chunk in enumerate(part.float() for part in images.split(CHUNK)):
         check_images(chunk)
         latents.append(codec.encode(chunk))
         answers.append(answers_of(classifier, chunk))
+        within(min((start + 1) * CHUNK, len(images)), len(images), "images asked")
     return torch.cat(latents), torch.cat(answers)
 
 
@@ -100,7 +96,8 @@ def _edited(codec: ImageCodec, agent: Agent, classifier: Classifier, images: Ten
     return agent.log_odds(moved), answers_of(classifier, codec.decode(moved, noise))
 
 
-def _warn(agent: Agent) -> None:
+def warn_if_faithless(agent: Agent) -> None:
+    """Warn of an agent that agrees with less than `FAITHFUL` of the answers, and of classes that it saw one side of."""
     facts = agent.facts
     name, real, edited = facts["classifier"], facts["real"]["agreement"], facts["edited"]["agreement"]
     if min(real, edited) < FAITHFUL:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from counterscan.errors import CounterscanError, WeightsError
-from counterscan.explainers.agent import Agent
-from counterscan.explainers.distillation import (
+from counterscan.explainers.latent_agent.agent import Agent
+from counterscan.explainers.latent_agent.distillation import (
     CLIP,
     distil,
     fidelity,
@@ -43,7 +43,7 @@ def test_the_error_is_that_of_leaving_each_image_out(monkeypatch):
 
     u, noise = latents(60), torch.randn(60, 1, generator=torch.Generator().manual_seed(9))
     answers = linear(u)[:, :1] + 2 * noise
-    monkeypatch.setattr("counterscan.explainers.distillation.PENALTIES", (1.0,))
+    monkeypatch.setattr("counterscan.explainers.latent_agent.distillation.PENALTIES", (1.0,))
     centred = (u - u.mean(0)).double()
     penalty = float(centred.square().sum() / u.shape[1])  # the mean eigenvalue
     other = RidgeCV(alphas=[penalty], store_cv_results=True).fit(

@@ -13,8 +13,8 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from counterscan.errors import CounterscanError, did_you_mean
-from counterscan.explainers.agent import Agent
+from counterscan.errors import CounterscanError, check_one_of
+from counterscan.explainers.latent_agent.agent import Agent
 
 CLIP = 6.0  # log-odds: what a classifier is surer of is not told apart
 LEAST = 40  # images: fewer leave no telling of an agent's faithfulness
@@ -63,9 +63,7 @@ def distil(latents: Tensor, answers: Tensor, classes: Sequence[str], kind: str =
 
     Raises CounterscanError for too few images, or for a kind that does not exist.
     """
-    check_enough(len(latents))
-    if kind not in KINDS:
-        raise CounterscanError(f"an agent is one of {', '.join(KINDS)}, not {kind!r}{did_you_mean(kind, KINDS)}")
+    check_request(len(latents), kind)
     fit = linear = ridge(latents, answers)
     if kind != "linear":
         bumps = kernel_ridge(latents, answers)
@@ -85,8 +83,9 @@ def distil(latents: Tensor, answers: Tensor, classes: Sequence[str], kind: str =
     return replace(agent, radii=agent.radius(latents).sort().values)
 
 
-def check_enough(n: int) -> None:
-    """Refuse fewer images than an agent can be fitted to."""
+def check_request(n: int, kind: str = "auto") -> None:
+    """Refuse fewer images than an agent can be fitted to, and a kind that does not exist, before anything is asked."""
+    check_one_of("kind", kind, KINDS)
     if n < LEAST:
         raise CounterscanError(
             f"an agent needs {LEAST} images or more to be fitted to, got {n}; "

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from counterscan.core import Target
-from counterscan.explainers.steps import PAST, Demand, newton, smallest_step, sparse_step
+from counterscan.explainers.latent_agent.steps import PAST, Demand, newton, smallest_step, sparse_step
 
 ONE = torch.tensor([True])
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from counterscan.core import Target
-from counterscan.explainers.agent import Agent
+from counterscan.explainers.latent_agent.agent import Agent
 
 WAYS = ("mahalanobis", "euclidean", "sparse")
 PAST = 0.1  # log-odds by which a border is passed
