@@ -120,6 +120,7 @@ def test_a_daemonic_worker_has_its_own(method):
     line, far = context.Pipe()
     process = context.Process(target=_told, args=(far,), daemon=True)
     process.start()
+    far.close()  # or a worker that dies leaves this one waiting for ever
     answer, pid = line.recv()
     process.join()
     assert answer == total
