@@ -38,6 +38,10 @@ COLUMNS = (
     "seconds",
 )
 GUIDANCE = ("flip_rate", "judge_flip_rate", "twin_ratio", "outside_inside_ratio", "changed_share", "ssim", "ms_ssim")
+REAL = (
+    *("already_there", "flip_rate", "judge_flip_rate", "outside_inside_ratio", "auprc", "pointing_game", "best_iou"),
+    *("changed_share", "ssim"),
+)
 REALISM = ("kernel_distance", "frechet_distance")
 COSTS = ("cpu_seconds", "asked", "passed_back")
 HEAD = """# Results
@@ -60,6 +64,7 @@ def page() -> str:
             parts.append(f"## {title}\n\n{table(rows)}\n{paired(name)}")
     parts += [suite(path) for path in sorted(RESULTS.glob("segmentation-*.json"))]
     parts += [guidance(path) for path in sorted(RESULTS.glob("diffusion-guidance-*.json"))]
+    parts += [real_eyes(path) for path in sorted(RESULTS.glob("real_*-diffusion-guidance.json"))]
     notes = Path(__file__).with_name("results-notes.md")
     return "\n".join([*parts, notes.read_text() if notes.exists() else ""]).rstrip() + "\n"
 
@@ -84,10 +89,31 @@ def guidance(path: Path) -> str:
     return "\n".join([*parts, f"`{found['command']}`\n"])
 
 
+def real_eyes(path: Path) -> str:
+    """The table of `bench/real_retina.py`: how well the models tell the classes apart, and what each method reached."""
+    found = json.loads(path.read_text())
+    known = [f"{name} {_areas(areas)}" for name, areas in found["models"].items() if areas]
+    shown = [name for name in REAL if any(name in one for one in found["rows"].values())]
+    head = ["", *shown, *(f"{name}, real ones" for name in REALISM)]
+    lines = [
+        [f"`{name}`", *(cell(one.get(column)) for column in shown), *_far(one)] for name, one in found["rows"].items()
+    ]
+    body = "\n".join(_line(cells) for cells in (head, ["---"] * len(head), *lines))
+    title = f"## Diffusion guidance, real eyes: {found['set']}"
+    return "\n\n".join([title, f"AUC: {'; '.join(known)}.", body, f"`{found['command']}`"]) + "\n"
+
+
+def _areas(areas: dict[str, dict]) -> str:
+    return ", ".join(f"{name} {cell(area)}" for name, area in areas.items())
+
+
 def _guided(one: dict) -> list[str]:
-    far = [one["realism"]["metrics"].get(name) for name in REALISM]
-    pairs = [f"{cell(figure)}, {figure['floor']['value']:.3g}" if figure else "" for figure in far]
-    return [*(cell(one.get(name)) for name in GUIDANCE), *pairs]
+    return [*(cell(one.get(name)) for name in GUIDANCE), *_far(one)]
+
+
+def _far(one: dict) -> list[str]:
+    far = [one.get("realism", {}).get("metrics", {}).get(name) for name in REALISM]
+    return [f"{cell(figure)}, {figure['floor']['value']:.3g}" if figure else "" for figure in far]
 
 
 def _line(cells: list[str]) -> str:
