@@ -68,7 +68,7 @@ classifiers() { # set, phantoms to go on from, radius of the robust one
   counterscan train classifier "$@" --out "$to/classifier" --set start="$kind/classifier" --set steps=300
   counterscan train classifier "$@" --out "$to/judge" --set network=vgg --set start="$kind/judge" --set steps=200 \
     --set seed=1
-  counterscan train robust-classifier "$@" --out "$to/robust" --set start="$to/classifier" --set beside="$to/classifier" \
+  counterscan train robust-classifier "$@" --out "$to/robust" --set start="$kind/robust" --set beside="$to/classifier" \
     --set radius="$radius" --set inner=3 --set batch=16 --set steps=150 --set measured=40
 }
 
