@@ -140,8 +140,9 @@ class DiffusionGuidance(CounterfactualExplainer):
         scores = [_score(one, target) for one in classifiers]
         edited = self._sampled(images, scores, guidance)
         if self.confined and not self.exact:
-            strongest = _strongest_columns if self._preset.columns else _strongest
-            return _confined(images, edited, scores, self.margin, strongest)
+            if self._preset.columns:  # few columns pass before all that is diseased is among them: ask for more
+                return _confined(images, edited, scores, 2 * self.margin, _strongest_columns)
+            return _confined(images, edited, scores, self.margin, _strongest)
         return edited, scores[0](edited)
 
     def _sampled(self, images: Tensor, scores: Sequence[Objective], guidance: float) -> Tensor:
