@@ -20,7 +20,7 @@ def slices(n, seed, counterfactual=True):
         counterfactual=changed if counterfactual else None,
         after=torch.randn(n, 2, generator=generator) if counterfactual else None,
         path=changed[:, None].half() if counterfactual else None,
-        meta={"seconds": 1.0, "queries": 2, "explainer": "X()"},
+        meta={"seconds": 1.0, "queries": 2, "explainer": "X()", "cases": [{"place": f"{seed}/{k}"} for k in range(n)]},
     )
 
 
@@ -50,5 +50,6 @@ def test_some_slices_come_back_as_they_were(tmp_path):
     some, wanted = some_slices(tmp_path, answers, slice(2, 5)), joined(parts).select(slice(2, 5))
     assert torch.equal(some.difference, wanted.difference)
     assert torch.equal(some.before, wanted.before)
+    assert [case["place"] for case in some.meta["cases"]] == ["3/2", "4/0", "4/1"]
     assert torch.equal(delivered(some).heatmap, delivered(wanted).heatmap)
     assert torch.equal(delivered(answers).after, delivered(joined(parts)).after), "answers need no images"
