@@ -225,7 +225,7 @@ def _claimed(out: Path, facts: dict[str, Any]) -> bool:
 def _lines(agent: Agent) -> list[str]:
     """How faithful an agent is, as a table: all classes together, and each."""
     told = agent.facts
-    kind = "linear" if agent.linear else f"a line and {len(agent.anchors)} bumps"
+    kind = "linear" if agent.linear else "a small network"
     heads = ["agreement", "constant", "rank correlation", "slope"]
     lines = [
         f"agent of {told['classifier']} in the code of {told['codec'][0]}: {kind}, fitted to {told['n']} images",

@@ -42,7 +42,7 @@ def fit(
     """Fit the agent of diffusion-autoencoder to a black box.
 
     Each image is asked once, by default those of the training part; their labels take no part. Says how faithful the
-    agent is, on images and on edits that it was not fitted to. --set kind= linear or bumps decides what it is.
+    agent is, on images and on edits that it was not fitted to. --set kind= linear or network decides what it is.
     `explain` takes it with --set fitted=DIR.
     """
     words = locals()

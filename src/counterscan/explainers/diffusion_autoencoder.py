@@ -5,7 +5,7 @@ smallest step of the code that changes the agent's answer is decoded, and then a
 gradient is needed.
 
 The paper's code is not public, and what is known of it is its outline. So these are choices:
-- the codec is trained without the black box, and frozen; the agent is fitted in closed form (`latent_agent/`);
+- the codec is trained without the black box, and frozen; the agent is fitted after it (`latent_agent/`);
 - the agent gives the direction, and its slope the length of a first step: what the image's reconstruction is answered
   with is known, and taken from there;
 - the step is the least improbable one (Mahalanobis) in closed form, where linear codes' public code steps by hand;
@@ -105,7 +105,7 @@ class DiffusionAutoencoder(CounterfactualExplainer):
         """An explainer with an agent of `classifier`, which is asked once about each of `images` `(n, c, h, w)`.
 
         One in five, with all others of its patient, is held out to tell how faithful the agent is; of up to 64 of these
-        the black box is asked about an edit as well. `kind` is `linear`, `bumps` or the better (`auto`). Warns where
+        the black box is asked about an edit as well. `kind` is `linear`, a `network` or the better (`auto`). Warns where
         the agent agrees with less than 90 % of the answers; CounterscanError for too few images.
         """
         agent = fit_agent(self.codec, classifier, images, self.way, kind, patients)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from counterscan.nets.blocks import conv
 from counterscan.nets.unet import UNet
 
 FREQUENCIES = 16  # of sines and of cosines that tell the noise level
@@ -19,8 +20,8 @@ class DenoisingUNet(nn.Module):
     noisy = clean + sigma * noise. `spread` is the root mean square of clean images; with it the U-Net's input and what
     it has to answer have a mean square of one at every sigma. `h` and `w` must be divisible by
     `patch * 2 ** (len(widths) - 1)`. Fresh, it answers the best estimate that is linear in the noisy pixel; how much of
-    that pixel is believed at which level is learned. With `semantics` it is also told a row `(b, semantics)` that says
-    what the image shows (`nets/semantic_encoder.py`).
+    that pixel is believed at which level is learned. With `semantics` it is also told so many maps
+    `(b, semantics, p, p)` that say what the image shows where (`nets/semantic_encoder.py`).
     """
 
     turns: Tensor
@@ -47,16 +48,23 @@ class DenoisingUNet(nn.Module):
         nn.init.zeros_(self.believed.bias)
         turns = torch.logspace(math.log2(LOWEST), math.log2(HIGHEST), FREQUENCIES, base=2) * 2 * math.pi
         self.register_buffer("turns", turns, persistent=False)
-        self.semantic = nn.Linear(semantics, conditions) if semantics else None
+        self.semantic = conv(semantics, widths[0]) if semantics else None
 
-    def forward(self, noisy: Tensor, sigma: Tensor, rows: Tensor | None = None) -> Tensor:
+    def forward(self, noisy: Tensor, sigma: Tensor, maps: Tensor | None = None) -> Tensor:
         level = sigma.float().view(-1, *[1] * (noisy.ndim - 1))
         total = level.square() + self.spread**2
         scaled, told = noisy / total.sqrt(), self.embed(self._told(sigma))
-        if self.semantic is not None and rows is not None:
-            told = F.silu(told + self.semantic(rows))
-        answer = self.unet(scaled, told).float() + self.believed(told).float().view_as(level) * scaled
+        answer = (
+            self.unet(scaled, told, self._placed(maps, noisy)).float()
+            + self.believed(told).float().view_as(level) * scaled
+        )
         return noisy * (self.spread**2 / total) + answer * (level * self.spread / total.sqrt())
+
+    def _placed(self, maps: Tensor | None, noisy: Tensor) -> Tensor | None:
+        """What the maps say, `(b, widths[0], ...)` at the size of the U-Net's stem."""
+        if self.semantic is None or maps is None:
+            return None
+        return F.interpolate(self.semantic(maps), [side // self.unet.patch for side in noisy.shape[2:]])
 
     def _told(self, sigma: Tensor) -> Tensor:
         """Sines and cosines `(b, 2 * FREQUENCIES)` of the noise level."""

@@ -51,8 +51,10 @@ class UNet(nn.Module):
         self.adapters = nn.ModuleList(_adapters(self.guide, widths, patch))
         self.head = zeroed(conv(inner, outputs * patch**2))
 
-    def forward(self, images: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, images: Tensor, condition: Tensor, beside: Tensor | None = None) -> Tensor:
         x = self.stem(F.pixel_unshuffle(images, self.patch))
+        if beside is not None:  # (b, widths[0], h / patch, w / patch): what else is told, place by place
+            x = x + beside
         skips, seen = [], self._seen(images)
         for index, stage in enumerate(self.down):
             x = F.avg_pool2d(x, 2) if index else x

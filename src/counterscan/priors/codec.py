@@ -11,7 +11,7 @@ of `LOWEST` and not at 0, where there is no noise to estimate.
 """
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -62,7 +62,7 @@ class DiffusionCodec:
 
     def denoiser(self, rows: Tensor) -> Denoiser:
         """The denoiser that is told `rows`, one for each image, for samplers."""
-        return partial(told, self.network, rows)
+        return Told(self.network, rows)
 
     def invert(self, images: Tensor, rows: Tensor) -> Tensor:
         """The noise `(b, c, h, w)`, about standard normal, from which `decode` with `rows` leads back to `images`."""
@@ -97,9 +97,15 @@ def encoded(network: NetworkDenoiser, images: Tensor) -> Tensor:
         return encode(channels_last((images - mean) / std))
 
 
-def told(network: NetworkDenoiser, rows: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
-    """The clean estimate of a network that is told `rows` beside the level."""
-    return network(noisy, sigma, rows)
+@dataclass(frozen=True)
+class Told:
+    """The denoiser that is told `rows` `(b, d)` beside the level, one for each image."""
+
+    network: NetworkDenoiser
+    rows: Tensor
+
+    def __call__(self, noisy: Tensor, sigma: Tensor) -> Tensor:
+        return self.network(noisy, sigma, self.rows)
 
 
 def load_codec(name: str | Path, steps: int = STEPS) -> DiffusionCodec:

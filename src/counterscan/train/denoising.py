@@ -7,7 +7,7 @@ would have to be told of.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -58,7 +58,8 @@ class DiffusionTask:
     """One step sees a batch of training images drawn at random, each at a level of its own.
 
     `told` makes the denoiser from the network, its card, and the clean images, which it may tell it something of;
-    `shown` answers the rows `(b, c, h, w)` of a preview from the same.
+    `shown` answers the rows `(b, c, h, w)` of a preview from the same. `beside` answers further losses from that
+    denoiser and the indices of the images; the modules that it needs for them, the `helpers`, learn along.
     """
 
     network: nn.Module
@@ -69,24 +70,29 @@ class DiffusionTask:
     flip: bool = False
     told: Callable[[nn.Module, Card, Tensor], Denoiser] = plain
     shown: Callable[[nn.Module, Card, Tensor], Sequence[Tensor]] = restored_and_drawn
+    beside: Callable[[Denoiser, Tensor], Mapping[str, Tensor]] | None = None
+    helpers: Mapping[str, nn.Module] = field(default_factory=dict)
     averaged: str = "network"
 
     def __post_init__(self) -> None:
-        self.modules = {"network": self.network}
-        self.optimisers = {"network": torch.optim.AdamW(self.network.parameters(), self.rate, weight_decay=0.01)}
+        self.modules = {"network": self.network, **self.helpers}
+        self.learning = nn.ModuleList(self.modules.values())
+        self.optimisers = {"network": torch.optim.AdamW(self.learning.parameters(), self.rate, weight_decay=0.01)}
         self.spread = self.card.settings["spread"]
 
     def step(self, step: int) -> Mapping[str, float]:
         self.network.train()
-        clean = self.images["train"].batch(torch.randint(len(self.images["train"]), (self.batch,)))
+        chosen = torch.randint(len(self.images["train"]), (self.batch,))
+        clean = self.images["train"].batch(chosen)
         if self.flip:
             clean = torch.where(torch.rand(self.batch, 1, 1, 1) < 0.5, clean.flip(3), clean)
         sigma = drawn_levels(self.batch)
         noisy = clean + sigma.view(-1, 1, 1, 1) * torch.randn_like(clean)
-        answer = self.told(self.network, self.card, clean)(noisy, sigma)
-        errors = (answer - clean).square().mean((1, 2, 3))
-        loss = (self._weight(sigma) * errors).mean()
-        return descend(self.network, self.optimisers["network"], {"loss": loss})
+        denoiser = self.told(self.network, self.card, clean)
+        errors = (denoiser(noisy, sigma) - clean).square().mean((1, 2, 3))
+        losses = {"loss": (self._weight(sigma) * errors).mean()}
+        losses |= self.beside(denoiser, chosen) if self.beside else {}
+        return descend(self.learning, self.optimisers["network"], losses)
 
     def _weight(self, sigma: Tensor) -> Tensor:
         return (sigma.square() + self.spread**2) / (sigma * self.spread).square()

@@ -10,9 +10,9 @@ from counterscan.explainers.latent_agent.distillation import (
     distil,
     fidelity,
     held_out,
-    kernel_ridge,
     ridge,
     shrunk_covariance,
+    taught,
 )
 
 
@@ -59,19 +59,44 @@ def test_log_odds_without_an_end_are_cut():
     assert torch.equal(ridge(u, linear(u) * 100).weight, ridge(u, (linear(u) * 100).clamp(-CLIP, CLIP)).weight)
 
 
-def test_bumps_find_what_is_not_linear_and_auto_takes_the_better():
+def test_a_network_finds_what_is_not_linear_and_auto_takes_the_better():
     u = latents(300)
-    assert kernel_ridge(u, curved(u)).error < 0.2 * ridge(u, curved(u)).error
+    assert taught(u, curved(u), (5, 1)).error < 0.3 * ridge(u, curved(u)).error
     assert not distil(u, curved(u), ("a",)).linear
     assert distil(u, linear(u), ("a", "b")).linear
     fresh = latents(100, seed=1)
-    agent = distil(u, curved(u), ("a",), "bumps")
+    agent = distil(u, curved(u), ("a",), "network")
     assert fidelity(agent.log_odds(fresh), curved(fresh), ("a",)).agreement > 0.9
+
+
+def test_a_network_finds_a_spot_wherever_it_is():
+    """A line has a weight for each place and needs to have seen a spot at each; the maximum over places does not."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(n):
+        maps, there = 0.3 * torch.randn(n, 2, 8, 8, generator=generator), torch.rand(n, generator=generator) < 0.5
+        rows, columns = torch.randint(8, (2, n), generator=generator)
+        maps[torch.arange(n)[there], 0, rows[there], columns[there]] += 3
+        return maps.flatten(1), there.float()[:, None] * 6 - 3
+
+    (u, answers), (fresh, asked) = drawn(400), drawn(200)
+    agreement = {
+        kind: fidelity(distil(u, answers, ("spot",), kind, (2, 8)).log_odds(fresh), asked, ("spot",)).agreement
+        for kind in ("linear", "network")
+    }
+    assert agreement["network"] > 0.95 > 0.9 > agreement["linear"]
+
+
+def test_teaching_leaves_the_random_state_alone_and_is_the_same_again():
+    u, before = latents(60), torch.random.get_rng_state()
+    first, second = (taught(u, curved(u), (5, 1)).reader(u) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_slopes_are_those_of_the_log_odds():
     u = latents(80)
-    for kind in ("linear", "bumps"):
+    for kind in ("linear", "network"):
         agent = distil(u, torch.cat([curved(u), linear(u)], 1), ("a", "b", "c"), kind)
         point = latents(4, seed=2).requires_grad_()
         expected = torch.stack([torch.autograd.grad(agent.log_odds(point)[:, k].sum(), point)[0] for k in range(3)], 1)
@@ -120,13 +145,13 @@ def test_no_patient_is_on_both_sides():
 def test_too_few_images_and_unknown_kinds_are_refused():
     with pytest.raises(CounterscanError, match="needs 40 images or more"):
         distil(latents(39), linear(latents(39)), ("a", "b"))
-    with pytest.raises(CounterscanError, match="did you mean 'bumps'"):
-        distil(latents(50), linear(latents(50)), ("a", "b"), "bump")
+    with pytest.raises(CounterscanError, match="did you mean 'network'"):
+        distil(latents(50), linear(latents(50)), ("a", "b"), "networks")
 
 
 def test_an_agent_survives_being_saved_to_the_bit(tmp_path):
     u = latents(60)
-    agent = distil(u, curved(u), ("a",), "bumps", codec=["toy", ""])
+    agent = distil(u, curved(u), ("a",), "network", codec=["toy", ""])
     again = Agent.load(agent.save(tmp_path / "agent"))
     assert torch.equal(again.log_odds(u), agent.log_odds(u))
     assert torch.equal(again.radius(u), agent.radius(u))

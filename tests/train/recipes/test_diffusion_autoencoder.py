@@ -4,17 +4,20 @@ import json
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from counterscan.core import Card
 from counterscan.data.archive import write_phantoms
 from counterscan.data.batches import open_images
 from counterscan.data.manifest import read_manifest
-from counterscan.priors.codec import NETWORK, DiffusionCodec, load_codec
+from counterscan.nets.code_reader import CodeReader
+from counterscan.priors.codec import NETWORK, DiffusionCodec, Told, load_codec
 from counterscan.registry import RECIPES
 from counterscan.train.parts import parts
 from counterscan.train.recipes import diffusion_autoencoder as recipe
 from counterscan.train.recipes.diffusion_autoencoder import (
     FLOOR,
+    Reading,
     followed,
     round_trip,
     rows_of,
@@ -22,7 +25,16 @@ from counterscan.train.recipes.diffusion_autoencoder import (
 )
 from counterscan.weights.store import load_card
 
-QUICK = {"size": 32, "steps": 2, "batch": 4, "latents": 8, "widths": (16, 16), "name": "fundus/tiny", "flip": True}
+QUICK = {
+    "size": 32,
+    "steps": 2,
+    "batch": 4,
+    "latents": 2,
+    "places": 4,
+    "widths": (16, 16),
+    "name": "fundus/tiny",
+    "flip": True,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +56,7 @@ def test_what_it_writes_loads_and_leads_there_and_back(trained):
     assert (codec.card.name, codec.card.kind, codec.card.shape) == ("fundus/tiny", "codec", (3, 32, 32))
     assert codec.card.command == "as tested"
     images = torch.rand(2, 3, 32, 32)
-    assert codec.encode(images).shape == (2, 8)
+    assert codec.encode(images).shape == (2, 32)
     assert codec.round_trip(images).shape == images.shape
     assert len(list(trained.glob("previews/*.png"))) == 2
     assert not (trained / "card.json.part").exists()
@@ -64,15 +76,16 @@ def test_statistics_are_those_of_the_training_part_in_float32(eyes, trained):
     codec = load_codec(trained)
     images = open_images(parts(read_manifest(eyes), fold=0, flip=True)["train"], codec.card.shape)
     rows = rows_of(codec.network.module, codec.card, images)
-    assert rows.mean(0).abs().max() < 0.1
-    assert (rows.std(0, correction=0) - 1).abs().max() < 0.1
+    maps = rows.view(len(rows), 2, -1)
+    assert maps.mean((0, 2)).abs().max() < 0.1
+    assert (maps.std((0, 2), correction=0) - 1).abs().max() < 0.1
     told = json.loads((trained / "card.json").read_text())["settings"]
     assert told["scale"] == torch.tensor(told["scale"], dtype=torch.float32).tolist()
     assert told["scale"] != torch.tensor(told["scale"]).half().tolist(), "half precision would shift codes"
 
 
 def test_a_number_that_says_nothing_is_not_blown_up():
-    settings = {"channels": 1, "spread": 0.5}
+    settings = {"channels": 1, "spread": 0.5, "latents": 3, "places": 1}
     card = Card(name="x", kind="codec", shape=(1, 8, 8), classes=(), network=NETWORK, settings=settings)
     rows = torch.tensor([[1.0, 5.0, 100.0], [1.0, 7.0, 300.0]])
     told = with_statistics(card, rows).settings
@@ -80,6 +93,20 @@ def test_a_number_that_says_nothing_is_not_blown_up():
     assert told["scale"] == pytest.approx([100 * FLOOR, 1.0, 100.0])
     assert told["spread"] == 0.5
     assert with_statistics(card, rows * 0).settings["scale"] == [1.0] * 3
+
+
+def test_labels_that_are_known_teach_the_code():
+    torch.manual_seed(0)
+    labels = torch.tensor([[1.0, torch.nan], [0.0, torch.nan], [torch.nan, torch.nan]])
+    read = Reading(CodeReader(2, 4, 2), labels, 0.5)
+    rows = torch.randn(3, 32).requires_grad_()
+    lost = read(Told(None, rows), torch.tensor([0, 1, 2]))["labels"]
+    answers = read.reader(rows)[:2, 0]
+    assert lost.item() == pytest.approx(0.5 * float((F.softplus(-answers[0]) + F.softplus(answers[1])) / 2), rel=1e-5)
+    lost.backward()
+    assert rows.grad[:2].abs().sum() > 0 == rows.grad[2].abs().sum()
+    assert read(Told(None, rows), torch.tensor([2])) == {}, "nothing is known of it"
+    assert Reading(read.reader, labels, 0.0)(Told(None, rows), torch.tensor([0])) == {}
 
 
 def test_it_resumes_to_the_same_weights_and_statistics(eyes, trained, tmp_path):

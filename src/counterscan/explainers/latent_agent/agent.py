@@ -1,12 +1,12 @@
 """The agent: a small model of what a black box says, in the latent space of a codec, and what it knows of that space.
 
-It answers log-odds as its black box does, linearly or with a sum of bumps on top, and has slopes, which the black box
-has not. `distillation.py` makes one. It is plain numbers: a safetensors file beside a card in JSON.
+It answers log-odds as its black box does, linearly or by a small network, and has slopes, which the black box has not.
+`distillation.py` makes one. It is plain numbers: a safetensors file beside a card in JSON.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,45 +18,50 @@ from torch import Tensor
 from counterscan.core import Card, Target
 from counterscan.data.files import write_whole
 from counterscan.errors import TargetError, WeightsError
+from counterscan.nets.blocks import freeze
+from counterscan.nets.code_reader import CodeReader
 
 TENSORS, FACTS = "agent.safetensors", "agent.json"
-NAMES = ("weight", "bias", "anchors", "pull", "centre", "covariance", "radii")
+NAMES = ("weight", "bias", "centre", "covariance", "radii")
+READER = "reader."  # what the names of a network's tensors begin with
 
 
 @dataclass(frozen=True, eq=False)
 class Agent:
     """Log-odds `(b, k)` of `classes` for latents `(b, d)`.
 
-    They are weight u + bias + the sum over anchors of pull * exp(-|u - anchor|^2 / 2 width^2). `weight` is `(k, d)`,
-    `bias` `(k,)`, `anchors` `(n, d)` and `pull` `(n, k)`, where n is 0 for a linear one. `centre` `(d,)` and
-    `covariance` `(d, d)` are those of the latents that it was fitted to, `radii` their sorted Mahalanobis distances.
-    `facts` tell which codec and classifier it belongs to, and how faithful it is; they can be JSON.
+    They are weight u + bias, `weight` being `(k, d)` and `bias` `(k,)`; or what the `reader` answers, if there is one.
+    `centre` `(d,)` and `covariance` `(d, d)` are those of the latents that it was fitted to, `radii` their sorted
+    Mahalanobis distances. `facts` tell which codec and classifier it belongs to, and how faithful it is; they can be
+    JSON.
     """
 
     classes: tuple[str, ...]
     weight: Tensor
     bias: Tensor
-    anchors: Tensor
-    pull: Tensor
     centre: Tensor
     covariance: Tensor
     radii: Tensor
-    width: float = 1.0
+    reader: CodeReader | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def linear(self) -> bool:
-        return not len(self.anchors)
+        return self.reader is None
 
     def log_odds(self, latents: Tensor) -> Tensor:
         """What it takes the black box to say, `(b, k)`."""
-        return latents @ self.weight.T + self.bias + self._bumps(latents) @ self.pull
+        return latents @ self.weight.T + self.bias if self.reader is None else self.reader(latents)
 
     def slopes(self, latents: Tensor) -> Tensor:
         """The slopes `(b, k, d)` of its log-odds."""
-        bumps = self._bumps(latents)
-        towards = torch.einsum("bn,nk,nd->bkd", bumps, self.pull, self.anchors)
-        return self.weight + (towards - (bumps @ self.pull)[..., None] * latents[:, None]) / self.width**2
+        if self.reader is None:
+            return self.weight.expand(len(latents), *self.weight.shape)
+        with torch.enable_grad():
+            known = latents.detach().requires_grad_()
+            sums = self.reader(known).sum(0)
+            slopes = [torch.autograd.grad(one, known, retain_graph=True)[0] for one in sums]
+        return torch.stack(slopes, 1)
 
     def radius(self, latents: Tensor) -> Tensor:
         """Mahalanobis distances `(b,)` from the centre of the latents that it was fitted to."""
@@ -96,10 +101,11 @@ class Agent:
         from safetensors.torch import save
 
         folder = Path(folder)
-        content = save({name: getattr(self, name).detach().cpu().float().contiguous() for name in NAMES})
+        content = save({name: one.detach().cpu().float().contiguous() for name, one in self._tensors().items()})
         (folder / FACTS).unlink(missing_ok=True)
         write_whole(folder / TENSORS, content)
-        told = {"classes": self.classes, "width": self.width, "facts": dict(self.facts)}
+        maps = None if self.reader is None else self.reader.shape[:2]
+        told: dict[str, Any] = {"classes": self.classes, "reader": maps, "facts": dict(self.facts)}
         told["sha256"] = hashlib.sha256(content).hexdigest()
         write_whole(folder / FACTS, (json.dumps(told, indent=1) + "\n").encode())
         return folder
@@ -113,9 +119,11 @@ class Agent:
         try:
             told = json.loads((Path(folder) / FACTS).read_text())
             content = (Path(folder) / TENSORS).read_bytes()
-            tensors = load(content)
-            agent = cls(tuple(told["classes"]), **tensors, width=float(told["width"]), facts=told["facts"])
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            tensors, classes = load(content), tuple(told["classes"])
+            read = {name.removeprefix(READER): tensors.pop(name) for name in [*tensors] if name.startswith(READER)}
+            reader = _reader(told["reader"], len(classes), read) if told["reader"] else None
+            agent = cls(classes, **tensors, reader=reader, facts=told["facts"])
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise WeightsError(
                 f"{folder} holds no agent ({type(error).__name__}); fit one, and save it there"
             ) from None
@@ -127,16 +135,22 @@ class Agent:
         """One line for a provenance: what it is, what of, and how faithful."""
         told = self.facts
         agreement = ", ".join(f"{told[kind]['agreement']:.3f} {kind}" for kind in ("real", "edited") if kind in told)
-        kind = "linear" if self.linear else f"{len(self.anchors)} bumps"
-        return f"{kind} agent of {told.get('classifier', '?')}, n={told.get('n', '?')}" + (
-            f", agreement {agreement}" if agreement else ""
+        return (
+            f"{'linear' if self.linear else 'network'} agent of {told.get('classifier', '?')}, n={told.get('n', '?')}"
+            + (f", agreement {agreement}" if agreement else "")
         )
 
-    def _bumps(self, latents: Tensor) -> Tensor:
-        if self.linear:
-            return latents.new_zeros(len(latents), 0)
-        return torch.exp(-torch.cdist(latents, self.anchors).square() / (2 * self.width**2))
+    def _tensors(self) -> dict[str, Tensor]:
+        read = {} if self.reader is None else self.reader.state_dict()
+        return {name: getattr(self, name) for name in NAMES} | {READER + name: one for name, one in read.items()}
 
     @cached_property
     def _root(self) -> Tensor:
         return torch.linalg.cholesky(self.covariance.double()).float()
+
+
+def _reader(maps: Sequence[int], outputs: int, tensors: Mapping[str, Tensor]) -> CodeReader:
+    latents, places = maps
+    reader = CodeReader(latents, places, outputs)
+    reader.load_state_dict(tensors)
+    return freeze(reader)

@@ -1,7 +1,7 @@
 """What drives a black box over many images, and several reasons for one: views of a fitted DiffusionAutoencoder.
 
 Codes vary along their principal axes, of which no two vary together. So the variance of what a linear agent says falls
-into shares, one an axis, that sum to 1; of an agent with bumps they leave what is not linear. An axis that explains
+into shares, one an axis, that sum to 1; of one that is a network they leave what is not linear. An axis that explains
 much, decoded, shows what it is that drives the answers.
 """
 
@@ -107,7 +107,7 @@ def reasons(
     reason, too, reaches the target. It ends sooner where no image has one left.
     """
     sparse = replace(explainer, step="sparse")
-    barred = torch.zeros(len(images), explainer.agent.weight.shape[1], dtype=torch.bool)
+    barred = torch.zeros(len(images), len(explainer.agent.centre), dtype=torch.bool)
     found: list[Explanation] = []
     while len(found) < n and not barred.all():
         one = Barred(sparse, barred)(classifier, images, target)

@@ -1,10 +1,11 @@
-"""Distilling an agent from a black box's answers, all in closed form: ridge regression, kernel ridge, and how faithful.
+"""Distilling an agent from a black box's answers: ridge regression in closed form or a small network, and how faithful.
 
 The student answers the teacher's log-odds, clipped, because those of a sure classifier have no end (soft targets;
-Hinton et al., 2015, arXiv 1503.02531). Penalties are chosen by the exact leave-one-out error, which costs no refit.
+Hinton et al., 2015, arXiv 1503.02531). The ridge's penalty is chosen by the exact leave-one-out error, which costs no
+refit. The network sees codes blurred as they were in the codec's training: an answer that a step of that length turns
+is not one that images turn on.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,30 +13,38 @@ from typing import Any
 import torch
 from scipy.stats import rankdata
 from torch import Tensor
+from torch.nn import functional as F
 
 from counterscan.errors import CounterscanError, check_one_of
 from counterscan.explainers.latent_agent.agent import Agent
+from counterscan.nets.blocks import freeze
+from counterscan.nets.code_reader import CodeReader
+from counterscan.nets.semantic_encoder import BLUR
+from counterscan.progress import within
 
 CLIP = 6.0  # log-odds: what a classifier is surer of is not told apart
 LEAST = 40  # images: fewer leave no telling of an agent's faithfulness
 HELD = 5  # every so many-th image (or patient) is held out
 PENALTIES = tuple(10 ** (exponent / 2) for exponent in range(-8, 9))  # of ridge, times the mean variance
-WIDTHS = (0.7, 1.0, 1.5)  # of bumps, times the root of the latents' dimensions
-ANCHORS = 2000  # at most: an eigenvalue problem of this size is solved per width
-WORTH = 0.95  # bumps must lower the error to this share of the linear one's, which has a step in closed form
-KINDS = ("auto", "linear", "bumps")
+WORTH = 0.95  # a network must lower the error to this share of the linear one's, which has a step in closed form
+KINDS = ("auto", "linear", "network")
+TURNS, FEWEST, MOST, BATCH = (
+    30,
+    400,
+    4000,
+    64,
+)  # a network sees each image so often, in so many steps, so many at a time
+RATE = 2e-3
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Tensors of an agent, and its leave-one-out error: the mean square over images and classes."""
+    """What an agent answers with, and its error on images left out: the mean square over images and classes."""
 
     weight: Tensor
     bias: Tensor
-    anchors: Tensor
-    pull: Tensor
-    width: float
     error: float
+    reader: CodeReader | None = None
 
 
 @dataclass(frozen=True)
@@ -58,26 +67,32 @@ class Fidelity:
         return asdict(self)
 
 
-def distil(latents: Tensor, answers: Tensor, classes: Sequence[str], kind: str = "auto", **facts: Any) -> Agent:
-    """An agent from latents `(n, d)` and a black box's log-odds `(n, k)`: `linear`, `bumps`, or `auto`, the better.
+def distil(
+    latents: Tensor,
+    answers: Tensor,
+    classes: Sequence[str],
+    kind: str = "auto",
+    maps: tuple[int, int] | None = None,
+    **facts: Any,
+) -> Agent:
+    """An agent from latents `(n, d)` and a black box's log-odds `(n, k)`: `linear`, `network`, or `auto`, the better.
 
-    Raises CounterscanError for too few images, or for a kind that does not exist.
+    `maps` says how many maps of how many places a side a row of latents holds, by default d of one. Raises
+    CounterscanError for too few images, or for a kind that does not exist.
     """
     check_request(len(latents), kind)
     fit = linear = ridge(latents, answers)
     if kind != "linear":
-        bumps = kernel_ridge(latents, answers)
-        fit = bumps if kind == "bumps" or bumps.error < WORTH * linear.error else linear
+        network = taught(latents, answers, maps or (latents.shape[1], 1))
+        fit = network if kind == "network" or network.error < WORTH * linear.error else linear
     agent = Agent(
         tuple(classes),
         fit.weight.float(),
         fit.bias.float(),
-        fit.anchors.float(),
-        fit.pull.float(),
         centre=latents.mean(0),
         covariance=shrunk_covariance(latents),
         radii=latents[:0, 0],
-        width=fit.width,
+        reader=fit.reader,
         facts={"n": len(latents), "error": fit.error, **facts},
     )
     return replace(agent, radii=agent.radius(latents).sort().values)
@@ -108,33 +123,40 @@ def ridge(latents: Tensor, answers: Tensor) -> Fit:
         weights.append((v.T @ ((kept / s.clamp_min(1e-12))[:, None] * turned)).T)
     error, best = torch.stack(errors).min(0)
     weight = torch.stack(weights)[best, torch.arange(y.shape[1])]
-    none = x[:0], y[:0]
-    return Fit(weight, level - weight @ centre, *none, 1.0, float(error.mean()))
+    return Fit(weight, level - weight @ centre, float(error.mean()))
 
 
-def kernel_ridge(latents: Tensor, answers: Tensor) -> Fit:
-    """Log-odds from the kernel u.v / d + exp(-|u - v|^2 / 2 width^2): a line, and bumps at up to `ANCHORS` images."""
-    x, y = latents[:ANCHORS].double(), answers[:ANCHORS].double().clamp(-CLIP, CLIP)
-    fits = [_kernel_fit(x, y, width * math.sqrt(x.shape[1])) for width in WIDTHS]
-    return min(fits, key=lambda fit: fit.error)
+def taught(latents: Tensor, answers: Tensor, maps: tuple[int, int]) -> Fit:
+    """A network's log-odds, learned from nine in ten of the images; its error is that on the tenth."""
+    wanted = answers.float().clamp(-CLIP, CLIP)
+    level, spread = wanted.mean(0), wanted.std(0).clamp_min(1e-3)
+    out = torch.arange(len(latents)) % 10 == 9
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        reader = CodeReader(*maps, outputs=wanted.shape[1])
+        _teach(reader, latents[~out], ((wanted - level) / spread)[~out])
+    with torch.no_grad():
+        reader.head.weight.mul_(spread[:, None])
+        reader.head.bias.mul_(spread).add_(level)
+        error = float((freeze(reader)(latents[out]) - wanted[out]).square().mean())
+    return Fit(torch.zeros(wanted.shape[1], latents.shape[1]), torch.zeros(wanted.shape[1]), error, reader)
 
 
-def _kernel_fit(x: Tensor, y: Tensor, width: float) -> Fit:
-    centre, level = x.mean(0), y.mean(0)
-    flat = x - centre
-    kernel = flat @ flat.T / x.shape[1] + torch.exp(-torch.cdist(x, x).square() / (2 * width**2))
-    values, vectors = torch.linalg.eigh(kernel)
-    turned = vectors.T @ (y - level)
-    errors, duals = [], []
-    for penalty in PENALTIES:
-        inverse = 1 / (values.clamp_min(0) + penalty)
-        dual = vectors @ (inverse[:, None] * turned)
-        errors.append((dual / (vectors.square() @ inverse)[:, None]).square().mean(0))
-        duals.append(dual)
-    error, best = torch.stack(errors).min(0)
-    pull = torch.stack(duals)[best, :, torch.arange(y.shape[1])].T
-    weight = pull.T @ flat / x.shape[1]
-    return Fit(weight, level - weight @ centre, x, pull, width, float(error.mean()))
+@torch.enable_grad()
+def _teach(reader: CodeReader, latents: Tensor, wanted: Tensor) -> None:
+    steps = min(max(TURNS * len(latents) // BATCH, FEWEST), MOST)
+    optimiser = torch.optim.AdamW(reader.parameters(), RATE, weight_decay=0.05)
+    falling = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+    for step in range(steps):
+        chosen = torch.randint(len(latents), (min(BATCH, len(latents)),))
+        seen = latents[chosen] + BLUR * torch.randn(len(chosen), latents.shape[1])
+        loss = F.smooth_l1_loss(reader(seen), wanted[chosen])
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        falling.step()
+        if (step + 1) % 100 == 0:
+            within(step + 1, steps, "steps of the agent's network")
 
 
 def shrunk_covariance(latents: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def fit_agent(
     latents, answers = _asked(codec, classifier, images)
     classes = classifier.card.classes
     known = {"codec": identity(codec.card), "classifier": classifier.card.name}
-    agent = distil(latents[~held], answers[~held], classes, kind, **known)
+    agent = distil(latents[~held], answers[~held], classes, kind, maps_of(codec.card), **known)
     edited = torch.nonzero(held)[:EDITED, 0]
     told = {
         "real": fidelity(agent.log_odds(latents[held]), answers[held], classes).to_dict(),
@@ -60,6 +60,12 @@ def fit_agent(
 def answers_of(classifier: Classifier, images: Tensor) -> Tensor:
     """What the black box says of images, log-odds `(b, k)`."""
     return classifier(images).detach().float()
+
+
+def maps_of(card: Card) -> tuple[int, int] | None:
+    """How many maps of how many places a side make up a row of the codec of `card`; None where it has no maps."""
+    settings = card.settings
+    return (settings["latents"], settings["places"]) if {"latents", "places"} <= settings.keys() else None
 
 
 def identity(card: Card) -> list[str]:

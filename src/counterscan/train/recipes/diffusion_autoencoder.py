@@ -1,18 +1,21 @@
 """Train a diffusion autoencoder, a codec of one modality, from images alone (Preechakul et al., 2022, 2111.15640).
 
 The network is `nets/semantic_encoder.py`. Encoder and denoiser learn together from the loss of the recipe `diffusion`
-(`train/denoising.py`) and nothing else: what the encoder tells is what helps to denoise. Afterwards the mean and the
-deviation of each number of its rows are measured over the training part, and the round trip on the test part.
+(`train/denoising.py`): what the encoder tells is what helps to denoise. Changes to the paper: where images are
+labelled, a small reader has to find their labels in the code, too. A lesion of a few faint pixels helps to denoise so
+little that the code would leave it to the noise, and nothing that is decoded from a code could show it or have it gone.
+No classifier that is to be explained takes part. Afterwards the mean and the deviation of each map of the code are
+measured over the training part, and the round trip on the test part.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from counterscan.core import Card, Denoiser
 from counterscan.data.batches import Images, open_images
@@ -20,7 +23,8 @@ from counterscan.data.manifest import Manifest
 from counterscan.metrics.closeness import structural_similarity
 from counterscan.nets import build
 from counterscan.nets.blocks import fast_layout
-from counterscan.priors.codec import NETWORK, DiffusionCodec, encoded, told
+from counterscan.nets.code_reader import CodeReader
+from counterscan.priors.codec import NETWORK, DiffusionCodec, Told, encoded
 from counterscan.priors.denoiser import NetworkDenoiser
 from counterscan.registry import RECIPES
 from counterscan.train.denoising import DiffusionTask, spread
@@ -39,17 +43,21 @@ BATCH = 64
 @RECIPES.register("diffusion-autoencoder")
 @dataclass(frozen=True)
 class DiffusionAutoencoderRecipe:
-    """Trains a codec on all training images, whatever they show; labels take no part.
+    """Trains a codec on all training images, whatever they show.
 
-    `latents` is the length of the row that an image is told in. `channels` is 1 for grey, 3 for colour, and 0 for what
-    the first image has. `flip` also trains on mirrored images; leave it off where left and right differ. `widths` are
-    those of the denoiser; `size` must be divisible by 4 * 2 ** (their number - 1). `start` is a codec to go on from.
+    An image is told in `latents` maps of `places` x `places`. `labels` is the weight of the loss of reading the
+    manifest's labels off them; those that are not known take no part, and with 0 none does. `channels` is 1 for grey,
+    3 for colour, and 0 for what the first image has. `flip` also trains on mirrored images; leave it off where left
+    and right differ. `widths` are those of the denoiser; `size` must be divisible by 4 * 2 ** (their number - 1).
+    `start` is a codec to go on from.
     """
 
     name: str = ""
     channels: int = 0
     size: int = 128
-    latents: int = 128
+    latents: int = 4
+    places: int = 16
+    labels: float = 0.1
     widths: Sequence[int] = (48, 96, 128, 128)
     steps: int = 12000
     batch: int = 16
@@ -74,7 +82,10 @@ class DiffusionAutoencoderRecipe:
         images = {name: open_images(part, shape) for name, part in split.items()}
         card = self._card(manifest, out, command, shape, spread(images["train"]))
         network = first_network(card, self.seed, self.start)
-        task = DiffusionTask(network, images, card, self.batch, self.rate, self.flip, told_the_image, swapped)
+        read = self._reading(images["train"].labels)
+        task = DiffusionTask(
+            network, images, card, self.batch, self.rate, self.flip, told_the_image, swapped, read, read.helpers
+        )
         network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         card = with_statistics(card, rows_of(network, card, images["train"]))
         network = _rebuilt(network, card)
@@ -83,7 +94,7 @@ class DiffusionAutoencoderRecipe:
         return save_weights(out, network, card.model_copy(update={"metrics": metrics}))
 
     def _card(self, manifest: Manifest, out: Path, command: str, shape: tuple[int, ...], spread: float) -> Card:
-        widths = {"latents": self.latents, "widths": list(self.widths)}
+        widths = {"latents": self.latents, "places": self.places, "widths": list(self.widths)}
         return first_card(
             self.name or out.name,
             manifest,
@@ -95,11 +106,38 @@ class DiffusionAutoencoderRecipe:
             settings={"channels": shape[0], "spread": spread, **widths},
         )
 
+    def _reading(self, labels: Tensor) -> "Reading":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return Reading(CodeReader(self.latents, self.places, max(labels.shape[1], 1)), labels, self.labels)
 
-def told_the_image(network: nn.Module, card: Card, clean: Tensor) -> Denoiser:
+
+@dataclass(frozen=True)
+class Reading:
+    """The loss of a `reader` that looks for `labels` `(n, k)`, nan where unknown, in the rows a denoiser is told."""
+
+    reader: CodeReader
+    labels: Tensor
+    weight: float
+
+    @property
+    def helpers(self) -> dict[str, nn.Module]:
+        return {"reader": self.reader}
+
+    def __call__(self, denoiser: Denoiser, chosen: Tensor) -> dict[str, Tensor]:
+        assert isinstance(denoiser, Told), "told_the_image makes it"
+        wanted = self.labels[chosen]
+        known = ~wanted.isnan()
+        if not self.weight or not known.any():
+            return {}
+        missed = F.binary_cross_entropy_with_logits(self.reader(denoiser.rows)[known], wanted[known])
+        return {"labels": self.weight * missed}
+
+
+def told_the_image(network: nn.Module, card: Card, clean: Tensor) -> Told:
     """The denoiser that is told the code of the clean images."""
     denoiser = NetworkDenoiser(network, card)
-    return partial(told, denoiser, encoded(denoiser, clean))
+    return Told(denoiser, encoded(denoiser, clean))
 
 
 def swapped(network: nn.Module, card: Card, clean: Tensor) -> Sequence[Tensor]:
@@ -118,8 +156,8 @@ def rows_of(network: nn.Module, card: Card, images: Images) -> Tensor:
 
 
 def with_statistics(card: Card, rows: Tensor) -> Card:
-    """The card with the mean and the deviation of `rows` `(n, d)`, rounded to float32 and no further."""
-    wide = rows.double()
+    """The card with the mean and the deviation of each map of `rows` `(n, d)`, in float32 and no rounder."""
+    wide = rows.double().view(len(rows), card.settings["latents"], -1).transpose(1, 2).flatten(0, 1)
     scale = wide.std(0, correction=0)
     scale = scale.clamp_min(FLOOR * float(scale.max()) or 1.0)
     told = {"centre": wide.mean(0).float().tolist(), "scale": scale.float().tolist()}
