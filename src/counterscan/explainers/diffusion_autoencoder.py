@@ -105,7 +105,7 @@ class DiffusionAutoencoder(CounterfactualExplainer):
         """An explainer with an agent of `classifier`, which is asked once about each of `images` `(n, c, h, w)`.
 
         One in five, with all others of its patient, is held out to tell how faithful the agent is; of up to 64 of these
-        the black box is asked about an edit as well. `kind` is `linear`, a `network` or the better (`auto`). Warns where
+        the black box is asked about an edit as well. `kind` is `linear`, a `network`, or `auto`, the better. Warns where
         the agent agrees with less than 90 % of the answers; CounterscanError for too few images.
         """
         agent = fit_agent(self.codec, classifier, images, self.way, kind, patients)
