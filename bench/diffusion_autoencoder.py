@@ -5,11 +5,12 @@
 
 The classifier of MODELS is served over HTTP on this machine, and nothing else is known of it. An agent is fitted to
 phantoms (`--fit`), and phantoms that nobody was trained on, all with disease, are explained twice: with the finding
-gone, and at a probability between (`--middling`). The attributions explain the same images. They ask the same weights
-in this process, which answers the same and spares them the way over HTTP; SHAP is the Partition explainer of the
-library `shap` (pip install shap), left out where it is not installed, and all three get the queries of `--masks`. The
-last part sends a few images there and back as the codec does, and as the paper of the diffusion autoencoder does (DDIM,
-250 steps up and 100 down, over the same range of noise). A folder that is there is not made again.
+gone, and at a probability between (`--middling`). The attributions explain the first `--compared` of these, for which
+the row `compared` holds the method's own figures. They ask the same weights in this process, which answers the same
+and spares them the way over HTTP; SHAP is the Partition explainer of the library `shap` (pip install shap), left out
+where it is not installed, and all three get the queries of `--masks`. The last part sends a few images there and back
+as the codec does, and as the paper of the diffusion autoencoder does (DDIM, 250 steps up and 100 down, over the same
+range of noise). A folder that is there is not made again.
 """
 
 import argparse
@@ -111,8 +112,11 @@ class Bench:
         for name, text in {"removed": self.text, "middling": self._middling()}.items():
             job = self._job(name, text, "diffusion-autoencoder", self.url, codec, settings)
             rows[name] = self._measured(job) | closeness(job)
+        few = self.arguments.compared
+        job = self._job("compared", self.text, "diffusion-autoencoder", self.url, codec, settings, few)
+        rows["compared"] = self._measured(job)
         for name, (method, given) in self._attributions().items():
-            job = self._job(name, self.text, method, self.names["classifier"], "", given)
+            job = self._job(name, self.text, method, self.names["classifier"], "", given, few)
             explainer = Shap(self.arguments.masks) if name == "shap" else job.explainer
             rows[name] = self._measured(replace(job, classifier=BlackBox(job.classifier), explainer=explainer))
         return rows
@@ -158,7 +162,9 @@ class Bench:
         known = archive / "prognosis.toml"
         return known if "poor_outcome" in self.text else None
 
-    def _job(self, name: str, text: str, method: str, classifier: str, prior: str, settings: tuple[str, ...]) -> Job:
+    def _job(
+        self, name: str, text: str, method: str, classifier: str, prior: str, settings: tuple[str, ...], n: int = 0
+    ) -> Job:
         archive = self.archive("asked", 4 * self.arguments.n, SEED)
         job = prepare(
             [archive],
@@ -172,7 +178,7 @@ class Bench:
             dataset=self._dataset(archive),
             names={"command": self.arguments.command},
         )
-        diseased = [case for case in job.manifest.cases if job.manifest.diseased(case)][: self.arguments.n]
+        diseased = [case for case in job.manifest.cases if job.manifest.diseased(case)][: n or self.arguments.n]
         return replace(job, manifest=replace(job.manifest, cases=tuple(diseased)))
 
     def _measured(self, job: Job) -> dict[str, Any]:
@@ -298,7 +304,8 @@ def main() -> None:
     parser.add_argument("--work", default="runs/agent", help="folder for what is drawn, fitted and explained")
     parser.add_argument("--models", default="", help="folder of classifier, judge and diffusion-autoencoder")
     parser.add_argument("--n", type=int, default=200, help="images that are explained")
-    parser.add_argument("--fit", type=int, default=3000, help="phantoms, of whose training part the agent is made")
+    parser.add_argument("--compared", type=int, default=40, help="of these, that the attributions explain as well")
+    parser.add_argument("--fit", type=int, default=8000, help="phantoms, of whose training part the agent is made")
     parser.add_argument("--target", default="", help="what is asked for, by default that the disease is gone")
     parser.add_argument("--middling", type=float, default=0.3, help="the probability that is asked for in between")
     parser.add_argument("--queries", type=int, default=12, help="of the black box, an image")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Train the shipped weights from nothing: `bash bench/shipped.sh WORK [abdomen|chest|fundus|oct]`, hours on two cores. The judge
 # is of another architecture, and learns from other phantoms. A run that was stopped goes on where it was.
+# `share_part` (weights/store.py) takes the guide out of an editor once the classifier that it is has been shipped.
 set -euo pipefail
 work=${1:?name a folder for archives and weights}
 
@@ -24,6 +25,7 @@ chest() {
   train classifier chest/classifier chest-7 --set steps=1600 --set rate=0.002 --set seed=1
   train classifier chest/judge chest-8 --set network=vgg --set steps=1200 --set rate=0.002 --set seed=2
   train inpainting chest/inpainting chest-7 --classifier "$work/chest/classifier" --set steps=2600 --set seed=1 --set guided=false
+  train diffusion-autoencoder chest/diffusion-autoencoder chest-7 --set steps=9000 --set seed=1
 }
 
 fundus() {

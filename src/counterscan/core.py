@@ -24,13 +24,14 @@ class Card(BaseModel):
     `shape` is `(c, *spatial)`; images reach it in [-1, 1], where `window` (low, high, unit) tells what -1 and 1 are in
     physical units. `output` says what the module answers: `binary` (one output for two classes, the second is the
     positive one), `multilabel` (one per class) or `softmax`; `scale` whether as logits or as probabilities. The module
-    itself is fed `(image - mean) / std`, and its log-odds are divided by `temperature` (one, or one per class).
+    itself is fed `(image - mean) / std`, and its log-odds are divided by `temperature` (one, or one per class). `parts`
+    names for parts of the network the weights that hold them, which are not kept twice, and their sha256.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    kind: Literal["classifier", "editor", "segmenter", "denoiser", "codec", "verifier"] = "classifier"
+    kind: Literal["classifier", "editor", "segmenter", "denoiser", "codec", "verifier", "generator"] = "classifier"
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     output: Literal["binary", "multilabel", "softmax"] = "multilabel"
@@ -48,6 +49,7 @@ class Card(BaseModel):
     command: str = ""
     licence: str = ""
     source: str = ""
+    parts: dict[str, tuple[str, str]] = Field(default_factory=dict)
     sha256: str = ""
 
     def index(self, name: str) -> int:

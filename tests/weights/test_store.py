@@ -8,7 +8,7 @@ import torch
 from counterscan.core import Card
 from counterscan.errors import WeightsError
 from counterscan.nets import build
-from counterscan.weights.store import load_weights, save_weights
+from counterscan.weights.store import load_weights, save_weights, share_part
 
 CARD = Card(
     name="tiny",
@@ -113,3 +113,25 @@ def test_a_key_that_never_ends_does_not_make_the_line_long(tmp_path):
     with pytest.raises(WeightsError, match="is no card") as refused:
         load_weights(tmp_path)
     assert len(str(refused.value)) < 400 + len(str(tmp_path))
+
+
+def test_a_part_that_other_weights_hold_is_kept_once(tmp_path):
+    guide = {"channels": 1, "outputs": 1, "widths": (8, 16, 24, 32), "depth": 1}
+    settings = {"channels": 1, "outputs": 1, "conditions": 2, "widths": (16, 16), "guide": guide}
+    theirs = Card(name="g", shape=(1, 32, 32), classes=("a",), network="resnet", settings=guide)
+    own = Card(name="e", kind="editor", shape=(1, 32, 32), classes=("a",), network="unet", settings=settings)
+    network = build("unet", settings)
+    known = save_weights(tmp_path / "guide", network.guide, theirs)
+    folder = save_weights(tmp_path / "editor", network, own)
+    before, size = load_weights(folder)[0].state_dict(), (folder / "weights.safetensors").stat().st_size
+    share_part(folder, "guide", str(known))
+    after, card = load_weights(folder)
+    assert all(torch.equal(value, before[name]) for name, value in after.state_dict().items())
+    assert (folder / "weights.safetensors").stat().st_size < size - (known / "weights.safetensors").stat().st_size // 2
+    assert card.parts["guide"][0] == str(known)
+    save_weights(tmp_path / "guide", build("resnet", guide), theirs)
+    with pytest.raises(WeightsError, match="that it was trained with"):
+        load_weights(folder)
+    other = save_weights(tmp_path / "other", network, own)
+    with pytest.raises(WeightsError, match="guide of e is not"):
+        share_part(other, "guide", str(known))

@@ -8,7 +8,8 @@ The paper's code is not public, and what is known of it is its outline. So these
 - the codec is trained without the black box, and frozen; the agent is fitted after it (`latent_agent/`);
 - the agent gives the direction, and its slope the length of a first step: what the image's reconstruction is answered
   with is known, and taken from there;
-- the step is the least improbable one (Mahalanobis) in closed form, where linear codes' public code steps by hand;
+- the step draws the smallest region of the code anew, as the places around it say (`latent_agent/infilling.py`), or
+  is the least improbable one (Mahalanobis) in closed form, where linear codes' public code steps by hand;
 - the black box confirms: it is asked along a bracket of lengths, and the smallest that reaches the target is found by
   narrowing it down; no step leads out of where the codes of real images lie;
 - the change is measured against the reconstruction, and where that alone changes the answer nothing counts as found.
@@ -29,7 +30,7 @@ from counterscan.explainers.base import CounterfactualExplainer
 from counterscan.explainers.latent_agent.agent import Agent
 from counterscan.explainers.latent_agent.distillation import CLIP
 from counterscan.explainers.latent_agent.fitting import ImageCodec, answers_of, fit_agent, identity
-from counterscan.explainers.latent_agent.steps import WAYS, Demand, Way, newton
+from counterscan.explainers.latent_agent.steps import WAYS, Demand, Question, Way
 from counterscan.explainers.latent_agent.tracing import Look, Trace, trace
 from counterscan.registry import EXPLAINERS
 
@@ -53,16 +54,17 @@ class Coded:
 class DiffusionAutoencoder(CounterfactualExplainer):
     """Counterfactuals from the smallest step of a codec's code that an agent, and then the black box, answers as asked.
 
-    `fitted` is an agent (see `fit`), or the folder that one was saved in. The `step` is the least improbable one
-    (`mahalanobis`), the shortest (`euclidean`), or the shortest of so many `entries` of the code (`sparse`). At most
-    `queries` are asked an image, all told; the code stays within the radius of a share `plausible` of those that the
-    agent was fitted to. With `path` the explanation keeps `frames` images from the reconstruction to what was found,
-    and `cases` what the black box says of each, at `frames` - 2 queries more.
+    `fitted` is an agent (see `fit`), or the folder that one was saved in. The `step` draws the smallest region of the
+    code anew (`infill`; `mahalanobis` for a code without places, and where that is no help), or is the least improbable
+    one (`mahalanobis`), the shortest (`euclidean`), or the shortest of so many `entries` of the code (`sparse`). At
+    most `queries` are asked an image, all told; the code stays within the radius of a share `plausible` of those that
+    the agent was fitted to. With `path` the explanation keeps `frames` images from the reconstruction to what was
+    found, and `cases` what the black box says of each, at `frames` - 2 queries more.
     """
 
     codec: ImageCodec
     fitted: str | Path | Agent = ""
-    step: str = "mahalanobis"
+    step: str = "infill"
     entries: int = 8
     queries: int = 12
     plausible: float = 0.995
@@ -105,8 +107,8 @@ class DiffusionAutoencoder(CounterfactualExplainer):
         """An explainer with an agent of `classifier`, which is asked once about each of `images` `(n, c, h, w)`.
 
         One in five, with all others of its patient, is held out to tell how faithful the agent is; of up to 64 of these
-        the black box is asked about an edit as well. `kind` is `linear`, a `network`, or `auto`, the better. Warns where
-        the agent agrees with less than 90 % of the answers; CounterscanError for too few images.
+        the black box is asked about an edit as well. `kind` is `linear`, a `network`, or `auto`, the better. Warns
+        where the agent agrees with less than 90 % of the answers; CounterscanError for too few images.
         """
         agent = fit_agent(self.codec, classifier, images, self.way, kind, patients)
         return replace(self, fitted=agent)
@@ -119,7 +121,7 @@ class DiffusionAutoencoder(CounterfactualExplainer):
         """`run`, with coordinates of the code that must stay as they are: `barred` `(b, d)`."""
         columns = self.agent.columns(target, classifier.card)
         coded = self._coded(classifier, images)
-        step = self._step(coded, target, columns, barred)
+        step, reach = self._step(coded, target, columns, barred)
         limit = self.agent.room(coded.latents, step, self.plausible)
 
         def look(rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +129,7 @@ class DiffusionAutoencoder(CounterfactualExplainer):
             decoded = self.codec.decode(moved, coded.noise[rows])
             return decoded, answers_of(classifier, decoded)
 
-        found = trace(look, coded.images, coded.answers, target, limit, self.queries - ASKED)
+        found = trace(look, coded.images, coded.answers, target, reach, limit, self.queries - ASKED)
         lucky = target.reached(coded.answers) & ~target.reached(coded.before)
         kept = torch.where(lucky.view(-1, 1, 1, 1), images, found.images)
         frames, answers = self._frames(look, coded, found) if self.path else (None, None)
@@ -144,18 +146,14 @@ class DiffusionAutoencoder(CounterfactualExplainer):
         decoded = self.codec.decode(latents, noise)
         return Coded(latents, noise, decoded, answers_of(classifier, images), answers_of(classifier, decoded))
 
-    def _step(self, coded: Coded, target: Target, columns: list[int], barred: Tensor | None) -> Tensor:
-        """The agent's step `(b, d)` to the target, where its answers are shifted to the black box's at the start."""
+    def _step(self, coded: Coded, target: Target, columns: list[int], barred: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The agent's step `(b, d)` to the target, its answers shifted to the black box's at first, and its reach."""
         wanted = [index for index, _ in target.wanted]
         start = coded.answers[:, wanted].clamp(-CLIP, CLIP)
-        demand = Demand.of(target, start)
+        asked = torch.tensor(columns).expand(len(start), -1)
         shift = start - self.agent.log_odds(coded.latents)[:, columns]
-
-        def look(step: Tensor) -> tuple[Tensor, Tensor]:
-            moved = coded.latents + step
-            return self.agent.log_odds(moved)[:, columns] + shift, self.agent.slopes(moved)[:, columns]
-
-        return newton(look, demand, self.way.solve(self.agent, demand, barred), coded.latents, linear=self.agent.linear)
+        question = Question(self.agent, asked, shift)
+        return self.way.smallest(question, Demand.of(target, start), coded.latents, barred)
 
     def _frames(self, look: Look, coded: Coded, found: Trace) -> tuple[Tensor, Tensor]:
         """Images `(b, frames, ...)` from the reconstruction to what was found, and the answers `(b, frames, k)`."""

@@ -27,7 +27,10 @@ def save_weights(folder: str | Path, module: nn.Module, card: Card) -> Path:
     """Write `module`'s weights (floating point ones in half precision) and its card; the card comes last."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: _half(value) for name, value in module.state_dict().items()}
+    return _write(folder, {name: _half(value) for name, value in module.state_dict().items()}, card)
+
+
+def _write(folder: Path, state: dict[str, torch.Tensor], card: Card) -> Path:
     part = folder / (WEIGHTS + ".part")
     part.write_bytes(save(state))  # save_file would make it readable to its owner only
     card = card.model_copy(update={"sha256": hashlib.sha256(part.read_bytes()).hexdigest()})
@@ -58,10 +61,38 @@ def load_weights(name: str | Path, kind: str | None = None) -> tuple[nn.Module, 
         raise WeightsError(f"{path} is not what its card was written for (sha256 differs); copy both files again")
     module = _built(card, folder)
     try:
-        module.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+        module.load_state_dict({name: value.float() for name, value in {**load_file(path), **_shared(card)}.items()})
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not fit the network {card.network!r} of its card: {_line(error)}") from None
     return freeze(fast_layout(module)), card
+
+
+def share_part(folder: Path, part: str, name: str) -> None:
+    """Take `part` out of the weights in `folder`, which another's, `name`, are; from now on these are loaded for it."""
+    card, theirs = load_card(folder), find_weights(name)
+    known, shared = load_file(folder / WEIGHTS), load_file(theirs / WEIGHTS)
+    if any(key not in shared or not torch.equal(value, shared[key]) for key, value in _of(part, known).items()):
+        raise WeightsError(f"{part} of {card.name} is not {name}; keep it, or train it with that one again")
+    card = card.model_copy(update={"parts": {**card.parts, part: (name, load_card(theirs).sha256)}})
+    rest = {key: value for key, value in known.items() if not key.startswith(f"{part}.")}
+    _write(folder, rest, card)
+
+
+def _shared(card: Card) -> dict[str, torch.Tensor]:
+    """The tensors of the parts that other weights hold."""
+    found: dict[str, torch.Tensor] = {}
+    for part, (name, sha256) in card.parts.items():
+        path = find_weights(name) / WEIGHTS
+        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            raise WeightsError(
+                f"{card.name} needs the {name} that it was trained with, and this is another; train it again"
+            )
+        found |= {f"{part}.{key}": value for key, value in load_file(path).items()}
+    return found
+
+
+def _of(part: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(f"{part}."): value for key, value in tensors.items() if key.startswith(f"{part}.")}
 
 
 def _built(card: Card, folder: Path) -> nn.Module:

@@ -18,6 +18,7 @@ from torch import Tensor
 from counterscan.core import Card, Target
 from counterscan.data.files import write_whole
 from counterscan.errors import TargetError, WeightsError
+from counterscan.explainers.latent_agent.infilling import Surroundings
 from counterscan.nets.blocks import freeze
 from counterscan.nets.code_reader import CodeReader
 
@@ -32,7 +33,8 @@ class Agent:
 
     They are weight u + bias, `weight` being `(k, d)` and `bias` `(k,)`; or what the `reader` answers, if there is one.
     `centre` `(d,)` and `covariance` `(d, d)` are those of the latents that it was fitted to, `radii` their sorted
-    Mahalanobis distances. `facts` tell which codec and classifier it belongs to, and how faithful it is; they can be
+    Mahalanobis distances. `maps` says how many maps of how many places a side a latent is made of, None that it is of
+    none. `facts` tell which codec and classifier it belongs to, and how faithful it is; they can be
     JSON.
     """
 
@@ -43,6 +45,7 @@ class Agent:
     covariance: Tensor
     radii: Tensor
     reader: CodeReader | None = None
+    maps: tuple[int, int] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -104,8 +107,8 @@ class Agent:
         content = save({name: one.detach().cpu().float().contiguous() for name, one in self._tensors().items()})
         (folder / FACTS).unlink(missing_ok=True)
         write_whole(folder / TENSORS, content)
-        maps = None if self.reader is None else self.reader.shape[:2]
-        told: dict[str, Any] = {"classes": self.classes, "reader": maps, "facts": dict(self.facts)}
+        told: dict[str, Any] = {"classes": self.classes, "maps": self.maps, "facts": dict(self.facts)}
+        told["reader"] = None if self.reader is None else self.reader.shape[:2]
         told["sha256"] = hashlib.sha256(content).hexdigest()
         write_whole(folder / FACTS, (json.dumps(told, indent=1) + "\n").encode())
         return folder
@@ -122,7 +125,8 @@ class Agent:
             tensors, classes = load(content), tuple(told["classes"])
             read = {name.removeprefix(READER): tensors.pop(name) for name in [*tensors] if name.startswith(READER)}
             reader = _reader(told["reader"], len(classes), read) if told["reader"] else None
-            agent = cls(classes, **tensors, reader=reader, facts=told["facts"])
+            maps = (told["maps"][0], told["maps"][1]) if told["maps"] else None
+            agent = cls(classes, **tensors, reader=reader, maps=maps, facts=told["facts"])
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise WeightsError(
                 f"{folder} holds no agent ({type(error).__name__}); fit one, and save it there"
@@ -143,6 +147,13 @@ class Agent:
     def _tensors(self) -> dict[str, Tensor]:
         read = {} if self.reader is None else self.reader.state_dict()
         return {name: getattr(self, name) for name in NAMES} | {READER + name: one for name, one in read.items()}
+
+    @cached_property
+    def surroundings(self) -> Surroundings | None:
+        """What its latents say about places from those around them; None where they have no places."""
+        if self.maps is None:
+            return None
+        return Surroundings(self.centre, torch.linalg.inv(self.covariance.double()).float(), *self.maps)
 
     @cached_property
     def _root(self) -> Tensor:

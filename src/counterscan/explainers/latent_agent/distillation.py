@@ -93,6 +93,7 @@ def distil(
         covariance=shrunk_covariance(latents),
         radii=latents[:0, 0],
         reader=fit.reader,
+        maps=maps,
         facts={"n": len(latents), "error": fit.error, **facts},
     )
     return replace(agent, radii=agent.radius(latents).sort().values)

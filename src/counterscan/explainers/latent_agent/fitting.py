@@ -13,7 +13,7 @@ from counterscan.core import Card, Classifier, Codec
 from counterscan.explainers.base import check_images
 from counterscan.explainers.latent_agent.agent import Agent
 from counterscan.explainers.latent_agent.distillation import check_request, distil, fidelity, held_out
-from counterscan.explainers.latent_agent.steps import Demand, Way, newton
+from counterscan.explainers.latent_agent.steps import Demand, Question, Way
 from counterscan.progress import within
 
 FAITHFUL = 0.9  # agreement, below which a fit warns
@@ -88,16 +88,10 @@ def _edited(codec: ImageCodec, agent: Agent, classifier: Classifier, images: Ten
     """What the agent and the black box say of edits that should change one answer each, the classes in turn."""
     latents = codec.encode(images)
     noise = codec.invert(images, latents)
-    rows, turn = torch.arange(len(images)), torch.arange(len(images)) % len(agent.classes)
-    rising = agent.log_odds(latents)[rows, turn] <= 0
-    demand = Demand(rising[:, None].float() * 2 - 1, torch.zeros(1), torch.tensor([False]))
-
-    def look(step: Tensor) -> tuple[Tensor, Tensor]:
-        moved = latents + step
-        answers = agent.log_odds(moved)[rows, turn][:, None]
-        return answers - BEYOND * demand.sign, agent.slopes(moved)[rows, turn][:, None]
-
-    step = newton(look, demand, way.solve(agent, demand), latents, linear=agent.linear)
+    turn = (torch.arange(len(images)) % len(agent.classes))[:, None]
+    rising = agent.log_odds(latents).gather(1, turn) <= 0
+    demand = Demand(rising.float() * 2 - 1, torch.zeros(1), torch.tensor([False]))
+    step, _ = way.smallest(Question(agent, turn, -BEYOND * demand.sign), demand, latents)
     moved = latents + step * agent.room(latents, step, way.plausible).clamp_max(1)[:, None]
     return agent.log_odds(moved), answers_of(classifier, codec.decode(moved, noise))
 

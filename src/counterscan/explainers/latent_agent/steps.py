@@ -15,10 +15,13 @@ from torch import Tensor
 
 from counterscan.core import Target
 from counterscan.explainers.latent_agent.agent import Agent
+from counterscan.explainers.latent_agent.infilling import MARGIN, Surroundings
 
-WAYS = ("mahalanobis", "euclidean", "sparse")
+WAYS = ("infill", "mahalanobis", "euclidean", "sparse")
 PAST = 0.1  # log-odds by which a border is passed
 ROUNDS = 8  # of Newton's method, where slopes change along the way
+REACH, REACH_DRAWN = 4.0, 2.0  # lengths of a step that are worth trying: one drawn from its surroundings knows its own
+WORTH = 0.5  # to what share of the lack drawing anew must lead, or a step along the slopes is taken
 Look = Callable[[Tensor], tuple[Tensor, Tensor]]  # steps (b, d) to answers (b, m) and their slopes (b, m, d)
 Solve = Callable[[Tensor, Tensor], Tensor]  # slopes (b, m, d) and what is lacking (b, m) to steps (b, d)
 
@@ -114,6 +117,28 @@ def _miss(demand: Demand, answers: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What an `agent` says of latents about `columns` `(b, m)` of its classes, with `shift` `(b, m)` added."""
+
+    agent: Agent
+    columns: Tensor
+    shift: Tensor
+
+    def answers(self, latents: Tensor) -> Tensor:
+        """Log-odds `(b, m)` of `latents` `(b, d)`."""
+        return self.agent.log_odds(latents).gather(1, self.columns) + self.shift
+
+    def slopes(self, latents: Tensor) -> Tensor:
+        """Their slopes `(b, m, d)`."""
+        slopes = self.agent.slopes(latents)
+        return slopes.gather(1, self.columns[..., None].expand(-1, -1, slopes.shape[2]))
+
+    def about(self, row: int, n: int) -> "Question":
+        """The same about `n` latents of one `row`."""
+        return Question(self.agent, self.columns[row].expand(n, -1), self.shift[row].expand(n, -1))
+
+
+@dataclass(frozen=True)
 class Way:
     """Which step is taken for the smallest: `step` of `WAYS`, in so many `entries`, within the `plausible` radius."""
 
@@ -121,13 +146,52 @@ class Way:
     entries: int
     plausible: float
 
+    @torch.no_grad()
+    def smallest(
+        self, question: Question, demand: Demand, latents: Tensor, barred: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Steps `(b, d)` from `latents` after which the agent answers `question` as demanded, and how many lengths of
+        them are worth trying `(b,)`."""
+
+        def look(step: Tensor) -> tuple[Tensor, Tensor]:
+            return question.answers(latents + step), question.slopes(latents + step)
+
+        agent = question.agent
+        step = newton(look, demand, self.solve(agent, demand, barred), latents, linear=agent.linear)
+        reach = torch.full((len(latents),), REACH)
+        if self.step != "infill" or agent.surroundings is None:
+            return step, reach
+        drawn = infilled(question, demand, latents, agent.surroundings)
+        lacking = [_lacking(question, demand, moved) for moved in (latents, latents + drawn)]
+        worth = lacking[1] < WORTH * lacking[0]
+        return torch.where(worth[:, None], drawn, step), torch.where(worth, REACH_DRAWN, reach)
+
     def solve(self, agent: Agent, demand: Demand, barred: Tensor | None = None) -> Solve:
         """Steps from slopes and what is lacking; only sparse ones leave `barred` coordinates `(b, d)` as they are."""
 
         def solve(slopes: Tensor, lack: Tensor) -> Tensor:
             if self.step == "sparse":
                 return sparse_step(slopes, lack, demand.exact, self.entries, barred)
-            weighted = slopes @ agent.covariance if self.step == "mahalanobis" else slopes
+            weighted = slopes if self.step == "euclidean" else slopes @ agent.covariance
             return smallest_step(slopes, weighted, lack, demand.exact)
 
         return solve
+
+
+def infilled(question: Question, demand: Demand, latents: Tensor, surroundings: Surroundings) -> Tensor:
+    """Steps `(b, d)` that draw the smallest region of each code anew, see `infilling.py`."""
+    steps = []
+    for row, code in enumerate(latents):
+        own = Demand(demand.sign[row : row + 1], demand.level, demand.exact)
+
+        def lack(codes: Tensor, row: int = row, own: Demand = own) -> Tensor:
+            return _lacking(question.about(row, len(codes)), own, codes)
+
+        steps.append(surroundings.smallest(code, lack))
+    return torch.stack(steps)
+
+
+def _lacking(question: Question, demand: Demand, latents: Tensor) -> Tensor:
+    """By how much all demands together, with a margin, are missed `(b,)`."""
+    missed = demand.sign * (demand.level - question.answers(latents)) + MARGIN
+    return missed.clamp_min(0).sum(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from counterscan.core import Target
 from counterscan.explainers.latent_agent.steps import Demand
 
-NEAREST, FURTHEST = 0.5, 4.0  # of the bracket, in lengths of the step
+NEAREST = 0.5  # of the bracket, in lengths of the step
 CLOSE = 0.1  # log-odds behind the border at which there is nothing to be gained
 BESIDE = 0.1  # a place tried lies no nearer to an end, as a share of what is between
 BEYOND = 0.03  # log-odds behind the border that a place is aimed at
@@ -74,15 +74,18 @@ class Trace:
         return torch.where(score > 0, 1e6 - cost.double(), score.double().clamp(-1e5, 1e5))
 
 
-def trace(look: Look, images: Tensor, answers: Tensor, target: Target, limit: Tensor, queries: int) -> Trace:
-    """From reconstructions `images` `(b, ...)`, answered with `answers` `(b, k)`, as far as `limit` `(b,)` along steps.
+def trace(
+    look: Look, images: Tensor, answers: Tensor, target: Target, reach: Tensor, limit: Tensor, queries: int
+) -> Trace:
+    """From reconstructions `images` `(b, ...)`, answered with `answers` `(b, k)`, along steps, as far as `reach` `(b,)`
+    of their lengths and no further than `limit` `(b,)`.
 
     At most `queries` are asked an image, half of them along the bracket. What is answered as asked already stays.
     """
     found = Trace(images, answers, target)
     bracket = (queries + 1) // 2
-    places = torch.logspace(0, 1, bracket, base=FURTHEST / NEAREST) * NEAREST
-    lengths = torch.minimum(places[None], limit[:, None])
+    places = NEAREST * (reach[:, None] / NEAREST) ** torch.linspace(0, 1, bracket)
+    lengths = torch.minimum(places, limit[:, None])
     fresh = torch.diff(lengths, dim=1, prepend=torch.zeros(len(images), 1)) > 0
     rows, columns = torch.nonzero(fresh & ~target.reached(answers)[:, None], as_tuple=True)
     if len(rows):
