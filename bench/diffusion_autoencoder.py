@@ -124,7 +124,7 @@ class Bench:
     def round_trip(self) -> dict[str, dict[str, float]]:
         """Error and time of the codec's way there and back, and of the published one, on the same images."""
         codec = load_codec(self.names["diffusion-autoencoder"])
-        cases = read_manifest(self.archive("asked", 4 * self.arguments.n, SEED)).cases[: self.arguments.trips]
+        cases = read_manifest(self._asked()).cases[: self.arguments.trips]
         images = load_batch(cases, codec.card.shape)
         ways = {f"{codec.steps} and {codec.steps}, second order": codec.round_trip}
         ways[f"{UP} and {DOWN}, DDIM"] = lambda images: published(codec, images)
@@ -155,8 +155,12 @@ class Bench:
 
     def _middling(self) -> str:
         """The first class asked for, at a probability between."""
-        name = self.text.partition("=")[0] if "=" in self.text else read_manifest(self.work / "asked").classes[-1]
+        name = self.text.partition("=")[0] if "=" in self.text else read_manifest(self._asked()).classes[-1]
         return f"{name}={self.arguments.middling}"
+
+    def _asked(self) -> Path:
+        """The phantoms that are explained, and others."""
+        return self.archive("asked", 4 * self.arguments.n, SEED)
 
     def _dataset(self, archive: Path) -> Path | None:
         known = archive / "prognosis.toml"
@@ -165,7 +169,7 @@ class Bench:
     def _job(
         self, name: str, text: str, method: str, classifier: str, prior: str, settings: tuple[str, ...], n: int = 0
     ) -> Job:
-        archive = self.archive("asked", 4 * self.arguments.n, SEED)
+        archive = self._asked()
         job = prepare(
             [archive],
             classifier=classifier,

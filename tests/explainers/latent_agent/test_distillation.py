@@ -7,9 +7,11 @@ from counterscan.errors import CounterscanError, WeightsError
 from counterscan.explainers.latent_agent.agent import Agent
 from counterscan.explainers.latent_agent.distillation import (
     CLIP,
+    FINDINGS,
     distil,
     fidelity,
     held_out,
+    retaught,
     ridge,
     shrunk_covariance,
     taught,
@@ -182,3 +184,28 @@ def test_a_step_may_go_to_the_radius_and_no_further():
     back = agent.room(far, -far, 0.9)
     assert agent.radius(far - back[:, None] * far).item() == pytest.approx(agent.radius(far).item(), rel=1e-3)
     assert agent.bound(0.9) == pytest.approx(float(agent.radius(u).quantile(0.9)), rel=1e-4)
+
+
+def test_an_agent_learns_from_edits_what_images_did_not_show():
+    """Among the images the second number follows the first, and only an edit tells that it is the first that counts."""
+    u = latents(400)
+    u[:, 1] = u[:, 0]
+    answers = 3 * u[:, :1]
+    agent = distil(u, answers, ("a",), "network")
+    edits = latents(200, seed=3)
+    fresh, truth = latents(200, seed=4), 3 * latents(200, seed=4)[:, :1]
+    before = fidelity(agent.log_odds(fresh), truth, ("a",)).agreement
+    after = fidelity(retaught(agent, u, answers, edits, 3 * edits[:, :1]).log_odds(fresh), truth, ("a",)).agreement
+    assert before < 0.85 < 0.93 < after
+
+
+def test_findings_are_kept_of_each_class_that_is_found():
+    generator = torch.Generator().manual_seed(0)
+    maps = 0.5 * torch.randn(300, 2, 8, 8, generator=generator)
+    there = torch.rand(300, generator=generator) < 0.4
+    maps[there, 0, 2, 5] += 6
+    answers = torch.stack([there.float() * 8 - 4, torch.full((300,), -4.0)], 1)
+    agent = distil(maps.flatten(1), answers, ("spot", "never"), "network", (2, 8))
+    assert agent.shows.tolist() == [0.0] * FINDINGS
+    assert (agent.findings.view(-1, 2, 8, 8)[:, 0, 2, 5] > 3).all()
+    assert (agent.findings != 0).float().mean() < 0.5

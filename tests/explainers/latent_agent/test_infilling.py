@@ -88,3 +88,13 @@ def test_what_is_there_already_or_cannot_be_had_moves_nothing():
     assert not SURROUNDINGS.smallest(CODES[0], never).any()
     assert len(asked) <= 3 * ROUNDS
     assert not SURROUNDINGS.smallest(CODES[0], lambda codes: torch.zeros(len(codes))).any()
+
+
+def test_what_was_taken_out_of_one_code_is_put_into_another():
+    code, other = spotted(2, 3, 4), CODES[7]
+    finding = -SURROUNDINGS.smallest(code, lack_of_spots)
+    moved = (other + SURROUNDINGS.planted(other, finding)).view(MAPS, PLACES, PLACES)
+    still = torch.nonzero((finding.view(MAPS, PLACES, PLACES) == 0).all(0).flatten())[:, 0]
+    assert torch.equal(moved.flatten(1)[:, still], other.view(MAPS, -1)[:, still])
+    assert moved[0].flatten().argmax() == 3 * PLACES + 4
+    assert moved[0, 3, 4] > other.view(MAPS, PLACES, PLACES)[0, 3, 4] + 5

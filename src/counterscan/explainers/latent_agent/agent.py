@@ -23,7 +23,7 @@ from counterscan.nets.blocks import freeze
 from counterscan.nets.code_reader import CodeReader
 
 TENSORS, FACTS = "agent.safetensors", "agent.json"
-NAMES = ("weight", "bias", "centre", "covariance", "radii")
+NAMES = ("weight", "bias", "centre", "covariance", "radii", "findings", "shows")
 READER = "reader."  # what the names of a network's tensors begin with
 
 
@@ -34,8 +34,9 @@ class Agent:
     They are weight u + bias, `weight` being `(k, d)` and `bias` `(k,)`; or what the `reader` answers, if there is one.
     `centre` `(d,)` and `covariance` `(d, d)` are those of the latents that it was fitted to, `radii` their sorted
     Mahalanobis distances. `maps` says how many maps of how many places a side a latent is made of, None that it is of
-    none. `facts` tell which codec and classifier it belongs to, and how faithful it is; they can be
-    JSON.
+    none; then `findings` `(n, d)` are what stood out of the surroundings in some latents, 0 elsewhere, and `shows`
+    `(n,)` the classes that they show. `facts` tell which codec and classifier it belongs to, and how faithful it is;
+    they can be JSON.
     """
 
     classes: tuple[str, ...]
@@ -46,6 +47,8 @@ class Agent:
     radii: Tensor
     reader: CodeReader | None = None
     maps: tuple[int, int] | None = None
+    findings: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    shows: Tensor = field(default_factory=lambda: torch.zeros(0))
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property

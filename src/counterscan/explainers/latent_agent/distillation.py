@@ -6,6 +6,7 @@ refit. The network sees codes blurred as they were in the codec's training: an a
 is not one that images turn on.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from counterscan.errors import CounterscanError, check_one_of
 from counterscan.explainers.latent_agent.agent import Agent
+from counterscan.explainers.latent_agent.steps import Demand, Question, infilled
 from counterscan.nets.blocks import freeze
 from counterscan.nets.code_reader import CodeReader
 from counterscan.nets.semantic_encoder import BLUR
@@ -35,6 +37,8 @@ TURNS, FEWEST, MOST, BATCH = (
     64,
 )  # a network sees each image so often, in so many steps, so many at a time
 RATE = 2e-3
+AGAIN = 600  # steps of learning from edits
+SURE, FINDINGS = 2.0, 16  # log-odds that a finding is surely there with, and so many of each class that are kept
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,35 @@ def distil(
         maps=maps,
         facts={"n": len(latents), "error": fit.error, **facts},
     )
-    return replace(agent, radii=agent.radius(latents).sort().values)
+    agent = replace(agent, radii=agent.radius(latents).sort().values)
+    return agent if agent.surroundings is None else with_findings(agent, latents)
+
+
+def with_findings(agent: Agent, latents: Tensor) -> Agent:
+    """The agent with what stood out of some `latents` `(n, d)` that it finds each of its classes in."""
+    assert agent.surroundings is not None, "only codes with places have surroundings"
+    findings, shows = [latents[:0]], list[float]()
+    for column in range(len(agent.classes)):
+        sure = torch.nonzero(agent.log_odds(latents)[:, column] > SURE)[:, 0][:FINDINGS]
+        question = Question(agent, torch.full((len(sure), 1), column), torch.zeros(len(sure), 1))
+        gone = Demand(-torch.ones(len(sure), 1), torch.zeros(1), torch.tensor([False]))
+        if len(sure):
+            findings.append(-infilled(question, gone, latents[sure], agent.surroundings))
+            shows += [float(column)] * len(sure)
+    return replace(agent, findings=torch.cat(findings), shows=torch.tensor(shows))
+
+
+def retaught(agent: Agent, latents: Tensor, answers: Tensor, edits: Tensor, said: Tensor) -> Agent:
+    """The agent whose network goes on learning, a third from `edits` `(m, d)`, of which the black box `said` `(m, k)`.
+
+    Where its explanations lead no image has been. An agent that is wrong there is told so by the black box itself.
+    """
+    assert agent.reader is not None, "a linear agent is fitted in closed form"
+    reader = copy.deepcopy(agent.reader).requires_grad_()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        _descend(reader, (latents, edits), (answers.clamp(-CLIP, CLIP), said.clamp(-CLIP, CLIP)), AGAIN, RATE / 4)
+    return replace(agent, reader=freeze(reader))
 
 
 def check_request(n: int, kind: str = "auto") -> None:
@@ -135,7 +167,8 @@ def taught(latents: Tensor, answers: Tensor, maps: tuple[int, int]) -> Fit:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         reader = CodeReader(*maps, outputs=wanted.shape[1])
-        _teach(reader, latents[~out], ((wanted - level) / spread)[~out])
+        steps = min(max(TURNS * len(latents) // BATCH, FEWEST), MOST)
+        _descend(reader, (latents[~out],), (((wanted - level) / spread)[~out],), steps, RATE)
     with torch.no_grad():
         reader.head.weight.mul_(spread[:, None])
         reader.head.bias.mul_(spread).add_(level)
@@ -144,14 +177,15 @@ def taught(latents: Tensor, answers: Tensor, maps: tuple[int, int]) -> Fit:
 
 
 @torch.enable_grad()
-def _teach(reader: CodeReader, latents: Tensor, wanted: Tensor) -> None:
-    steps = min(max(TURNS * len(latents) // BATCH, FEWEST), MOST)
-    optimiser = torch.optim.AdamW(reader.parameters(), RATE, weight_decay=0.05)
-    falling = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+def _descend(reader: CodeReader, latents: Sequence[Tensor], wanted: Sequence[Tensor], steps: int, rate: float) -> None:
+    """Teach `reader` the answers `wanted` `(n, k)` to `latents` `(n, d)`; of each next set half as many."""
+    optimiser = torch.optim.AdamW(reader.parameters(), rate, weight_decay=0.05)
+    falling = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
     for step in range(steps):
-        chosen = torch.randint(len(latents), (min(BATCH, len(latents)),))
-        seen = latents[chosen] + BLUR * torch.randn(len(chosen), latents.shape[1])
-        loss = F.smooth_l1_loss(reader(seen), wanted[chosen])
+        batch = [torch.randint(len(one), (min(BATCH >> i, len(one)),)) for i, one in enumerate(latents)]
+        seen = torch.cat([one[chosen] for one, chosen in zip(latents, batch, strict=True)])
+        right = torch.cat([one[chosen] for one, chosen in zip(wanted, batch, strict=True)])
+        loss = F.smooth_l1_loss(reader(seen + BLUR * torch.randn_like(seen)), right)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -12,12 +12,13 @@ from counterscan.classifiers.wrappers import Fitted
 from counterscan.core import Card, Classifier, Codec
 from counterscan.explainers.base import check_images
 from counterscan.explainers.latent_agent.agent import Agent
-from counterscan.explainers.latent_agent.distillation import check_request, distil, fidelity, held_out
+from counterscan.explainers.latent_agent.distillation import check_request, distil, fidelity, held_out, retaught
 from counterscan.explainers.latent_agent.steps import Demand, Question, Way
 from counterscan.progress import within
 
 FAITHFUL = 0.9  # agreement, below which a fit warns
 EDITED = 64  # held-out images whose edits are asked of the black box, too
+ONE_IN, MOST = 8, 256  # of the others, so many, and no more, are edited for a network to learn from
 BEYOND = 1.0  # log-odds by which those edits should pass one half
 CHUNK = 64  # images encoded and asked at a time
 
@@ -45,12 +46,18 @@ def fit_agent(
     classes = classifier.card.classes
     known = {"codec": identity(codec.card), "classifier": classifier.card.name}
     agent = distil(latents[~held], answers[~held], classes, kind, maps_of(codec.card), **known)
-    edited = torch.nonzero(held)[:EDITED, 0]
+    edited, more = torch.nonzero(held)[:EDITED, 0], torch.nonzero(~held)[: int((~held).sum()) // ONE_IN][:MOST, 0]
+    if agent.reader is not None and agent.maps is not None and len(more):
+        moved, said = _edits(codec, agent, classifier, images[more].float(), way)
+        agent = retaught(agent, latents[~held], answers[~held], moved, said)
+    else:
+        more = more[:0]
+    moved, said = _edits(codec, agent, classifier, images[edited].float(), way)
     told = {
         "real": fidelity(agent.log_odds(latents[held]), answers[held], classes).to_dict(),
-        "edited": fidelity(*_edited(codec, agent, classifier, images[edited].float(), way), classes).to_dict(),
+        "edited": fidelity(agent.log_odds(moved), said, classes).to_dict(),
         "one_sided": [name for name, one in zip(classes, answers.T, strict=True) if (one > 0).unique().numel() < 2],
-        "queries": len(images) + len(edited),
+        "queries": len(images) + len(edited) + len(more),
     }
     agent = replace(agent, facts={**agent.facts, **told})
     warn_if_faithless(agent)
@@ -84,8 +91,9 @@ def _asked(codec: ImageCodec, classifier: Classifier, images: Tensor) -> tuple[T
     return torch.cat(latents), torch.cat(answers)
 
 
-def _edited(codec: ImageCodec, agent: Agent, classifier: Classifier, images: Tensor, way: Way) -> tuple[Tensor, Tensor]:
-    """What the agent and the black box say of edits that should change one answer each, the classes in turn."""
+def _edits(codec: ImageCodec, agent: Agent, classifier: Classifier, images: Tensor, way: Way) -> tuple[Tensor, Tensor]:
+    """Latents `(n, d)` of edits that should change one answer each, the classes in turn; what the black box says of
+    them `(n, k)`."""
     latents = codec.encode(images)
     noise = codec.invert(images, latents)
     turn = (torch.arange(len(images)) % len(agent.classes))[:, None]
@@ -93,7 +101,8 @@ def _edited(codec: ImageCodec, agent: Agent, classifier: Classifier, images: Ten
     demand = Demand(rising.float() * 2 - 1, torch.zeros(1), torch.tensor([False]))
     step, _ = way.smallest(Question(agent, turn, -BEYOND * demand.sign), demand, latents)
     moved = latents + step * agent.room(latents, step, way.plausible).clamp_max(1)[:, None]
-    return agent.log_odds(moved), answers_of(classifier, codec.decode(moved, noise))
+    parts = zip(moved.split(CHUNK), noise.split(CHUNK), strict=True)
+    return moved, torch.cat([answers_of(classifier, codec.decode(*part)) for part in parts])
 
 
 def warn_if_faithless(agent: Agent) -> None:

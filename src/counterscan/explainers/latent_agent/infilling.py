@@ -8,7 +8,8 @@ mean m, covariance S and precision P = S^-1. What is expected in a region R, giv
 the most probable code among those that differ from u in R alone. A lesion is what its surroundings do not call for:
 drawn anew it is gone, and the step is as long as that takes. One along the slopes of an agent is as short as its blind
 spots allow, and changes nothing that a black box would see. Squares are tried, and the smallest that does it is taken;
-where none does, the best one, and more until they do together. Nobody published this; it is ours.
+where none does, the best one, and more until they do together. What was taken out of one code, the finding, can be put
+into another at the same place: what is expected there, and as far off it. Nobody published this; it is ours.
 """
 
 from collections.abc import Callable
@@ -62,6 +63,11 @@ class Surroundings:
         step = torch.zeros_like(code)
         step[numbers] = -torch.linalg.solve(self.precision[numbers][:, numbers], lying)
         return step
+
+    def planted(self, code: Tensor, finding: Tensor) -> Tensor:
+        """The step `(d,)` after which what stood out of another code, `finding` `(d,)`, stands out of `code` there."""
+        places = (finding.view(self.maps, self.places, self.places) != 0).any(0)
+        return self.expected(code, places) + finding
 
     def smallest(self, code: Tensor, lack: Lack) -> Tensor:
         """The step `(d,)` that draws the smallest region anew after which `code` `(d,)` lacks nothing, or least."""

@@ -21,6 +21,7 @@ WAYS = ("infill", "mahalanobis", "euclidean", "sparse")
 PAST = 0.1  # log-odds by which a border is passed
 ROUNDS = 8  # of Newton's method, where slopes change along the way
 REACH, REACH_DRAWN = 4.0, 2.0  # lengths of a step that are worth trying: one drawn from its surroundings knows its own
+NEAR = 0.1  # log-odds that a deviation is worth, of findings that are put in
 WORTH = 0.5  # to what share of the lack drawing anew must lead, or a step along the slopes is taken
 Look = Callable[[Tensor], tuple[Tensor, Tensor]]  # steps (b, d) to answers (b, m) and their slopes (b, m, d)
 Solve = Callable[[Tensor, Tensor], Tensor]  # slopes (b, m, d) and what is lacking (b, m) to steps (b, d)
@@ -162,6 +163,7 @@ class Way:
         if self.step != "infill" or agent.surroundings is None:
             return step, reach
         drawn = infilled(question, demand, latents, agent.surroundings)
+        drawn = planted(question, demand, latents, drawn, agent.surroundings)
         lacking = [_lacking(question, demand, moved) for moved in (latents, latents + drawn)]
         worth = lacking[1] < WORTH * lacking[0]
         return torch.where(worth[:, None], drawn, step), torch.where(worth, REACH_DRAWN, reach)
@@ -188,6 +190,23 @@ def infilled(question: Question, demand: Demand, latents: Tensor, surroundings: 
             return _lacking(question.about(row, len(codes)), own, codes)
 
         steps.append(surroundings.smallest(code, lack))
+    return torch.stack(steps)
+
+
+def planted(question: Question, demand: Demand, latents: Tensor, drawn: Tensor, surroundings: Surroundings) -> Tensor:
+    """Steps `(b, d)` beyond `drawn`, which put findings in where answers still have to rise, those nearest."""
+    agent, steps = question.agent, []
+    for row, (code, step) in enumerate(zip(latents, drawn, strict=True)):
+        own = Demand(demand.sign[row : row + 1], demand.level, demand.exact)
+        for column, sign in zip(question.columns[row].tolist(), demand.sign[row].tolist(), strict=True):
+            known = agent.findings[agent.shows == column] if sign > 0 else agent.findings[:0]
+            if not len(known) or _lacking(question.about(row, 1), own, (code + step)[None]) <= 0:
+                continue
+            tried = torch.stack([step + surroundings.planted(code + step, one) for one in known])
+            tried = torch.cat([step[None], tried])
+            left = _lacking(question.about(row, len(tried)), own, code + tried)
+            step = tried[int((left + NEAR * agent.whiten(tried).norm(dim=1)).argmin())]
+        steps.append(step)
     return torch.stack(steps)
 
 
