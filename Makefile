@@ -35,5 +35,5 @@ $(READY): pyproject.toml constraints/cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo 'error: counterscan needs Python 3.11 or newer; run: make $(MAKECMDGOALS) PYTHON=python3.11'; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints/cpu.txt -e '.[test,onnx,dicom,itk]'
+	$(BIN)/pip install --quiet $(PIP_ARGS) -c constraints/cpu.txt -e '.[test,onnx,dicom,itk,web]'
 	@touch $(READY)

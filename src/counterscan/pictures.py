@@ -1,14 +1,20 @@
 """Pictures of explanations with Pillow alone: grey image, signed difference, heat, outlines, figures and films."""
 
+from __future__ import annotations  # so that this can be had without torch
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
-from counterscan.core import Explanation
 from counterscan.errors import CounterscanError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from counterscan.core import Explanation
 
 FILMS = (".gif", ".webp", ".png")
 RESTING, MOVING = 1200, 300  # milliseconds that an end of a film is shown, and any other frame
@@ -46,7 +52,7 @@ def difference_picture(difference: Tensor, limit: float | None = None, *, dark: 
     """
     limit = difference_limit(difference) if limit is None else limit
     share = difference.detach().float().cpu().mean(0).numpy() / 2
-    return Image.fromarray(_colours(share / limit / 2 + 0.5, DARK if dark else LIGHT))
+    return Image.fromarray(colours(share / limit / 2 + 0.5, DARK if dark else LIGHT))
 
 
 def heat_picture(heatmap: Tensor, image: Tensor | None = None, limit: float | None = None) -> Image.Image:
@@ -57,11 +63,11 @@ def heat_picture(heatmap: Tensor, image: Tensor | None = None, limit: float | No
     level = heatmap.detach().float().cpu()[0].numpy()
     limit = float(level.max()) if limit is None else limit
     level = np.clip(level / limit, 0, 1) if limit > 0 else level * 0
-    colours = _colours(level, HEAT)
+    shades = colours(level, HEAT)
     if image is None:
-        return Image.fromarray(colours)
+        return Image.fromarray(shades)
     opacity = np.clip(level * 1.6, 0, 0.85)[..., None]  # faint evidence lets the anatomy through
-    blended = np.asarray(grey(image).convert("RGB")) * (1 - opacity) + colours * opacity
+    blended = np.asarray(grey(image).convert("RGB")) * (1 - opacity) + shades * opacity
     return Image.fromarray(blended.round().astype(np.uint8))
 
 
@@ -88,7 +94,7 @@ def tint(mask: Tensor, size: tuple[int, int], colour: tuple[int, int, int], opac
 def colour_bar(size: tuple[int, int], limit: float, *, dark: bool = False) -> Image.Image:
     """The colours of a difference from +`limit` at the top to -`limit`, of `size` (width, height), without labels."""
     ramp = np.linspace(1, 0, size[1])[:, None].repeat(size[0], 1)
-    return Image.fromarray(_colours(ramp, DARK if dark else LIGHT))
+    return Image.fromarray(colours(ramp, DARK if dark else LIGHT))
 
 
 def case_figure(
@@ -190,7 +196,8 @@ def _said(explanation: Explanation, classes: Sequence[str]) -> list[str]:
     return [f"{name} {1 / (1 + np.exp(-answer[index])):.2f}" for answer in case.get("answers", ())]
 
 
-def _colours(level: np.ndarray, table: tuple) -> np.ndarray:
+def colours(level: np.ndarray, table: tuple) -> np.ndarray:
+    """The colours `(..., 3)` uint8 of levels in [0, 1] by a table of stops, as `DARK` and `HEAT` are."""
     stops = np.linspace(0, 1, len(table))
     columns = [np.interp(level, stops, channel) for channel in np.array(table, float).T]
     return np.stack(columns, -1).round().astype(np.uint8)

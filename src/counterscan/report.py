@@ -150,7 +150,7 @@ def write_page(folders: str | Path | Sequence[str | Path], out: str | Path | Non
     page.parent.mkdir(parents=True, exist_ok=True)
     with part.open("w", encoding="utf-8") as file:
         for text in template.generate(
-            title=title, sections=sections, style=_template("page.css"), script=_template("page.js")
+            title=title, sections=sections, style=page_style(), script=_template("page.js")
         ):
             file.write(text)
     os.replace(part, page)
@@ -356,6 +356,12 @@ def _short(classifier: str) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.2g}"
+
+
+def page_style(*sheets: str) -> str:
+    """The style that a self-contained page carries inside: what all pages share, then `sheets` (default: page.css)."""
+    shared = resources.files("counterscan").joinpath("web/static/base.css").read_text(encoding="utf-8")
+    return "".join([shared, *map(_template, sheets or ("page.css",))])
 
 
 def _template(name: str) -> str:

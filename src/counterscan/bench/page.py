@@ -18,6 +18,7 @@ from counterscan.data.files import write_whole
 from counterscan.data.manifest import Manifest
 from counterscan.metrics.masks import MaskRule, mask_of
 from counterscan.metrics.truth import read_truth
+from counterscan.report import page_style
 from counterscan.volumes.content import delivered
 
 SHOWN, SIDE = 6, 160  # cases in the picture, and pixels of each
@@ -29,13 +30,13 @@ def write_page(table: Table, out: Path, picture: Image.Image | None = None) -> P
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     measured = [row for row in table.rows if row.metrics]
-    text = environment.from_string(_template("bench.html")).render(
-        style=_template("page.css"),
+    text = environment.from_string(template("bench.html")).render(
+        style=page_style(),
         facts=table.facts,
         main=_cells(table.rows, {name: label for name, (label, _) in COLUMNS.items()}),
         better=dict(COLUMNS.values()),
         sizes=_cells(measured, BY_SIZE),
-        picture=_embedded(picture) if picture else "",
+        picture=embedded(picture) if picture else "",
         rules=[(row, part, _rule(part)) for row in measured for part in row.result["parts"]],
     )
     return write_whole(out / "index.html", text.encode())
@@ -102,11 +103,13 @@ def _rule(part: dict[str, Any]) -> str:
     return MaskRule.from_dict(part["mask_rule"]).describe()
 
 
-def _embedded(picture: Image.Image) -> str:
+def embedded(picture: Image.Image) -> str:
+    """The picture as an address that holds it."""
     file = io.BytesIO()
     picture.save(file, "WEBP", quality=90)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """The text of one of the package's templates."""
     return resources.files("counterscan").joinpath(f"templates/{name}").read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from counterscan.data.files import write_whole
+from counterscan.report import page_style
 from counterscan.sanity.drawing import randomised_picture, shortcut_picture
 from counterscan.sanity.examination import Examination
 
@@ -23,7 +24,7 @@ def write_page(found: Examination, folder: Path) -> Path:
         write_whole(folder / f"{name}.png", content)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     text = environment.from_string(_template("sanity.html")).render(
-        style=_template("page.css"),
+        style=page_style(),
         facts=found.facts,
         checks=found.checks,
         pictures={name: "data:image/png;base64," + base64.b64encode(png).decode() for name, png in pictures.items()},

@@ -95,6 +95,8 @@ def _frame(volume: Volume, title: str, classes: list[str]) -> str:
     """The page around its slices."""
     from jinja2 import Environment
 
+    from counterscan.report import page_style
+
     text = resources.files("counterscan").joinpath("templates/volume.html").read_text(encoding="utf-8")
     height, width = volume.scan.pixels.shape[2:]
     spacing = volume.scan.spacing or (1.0, 1.0)
@@ -102,6 +104,7 @@ def _frame(volume: Volume, title: str, classes: list[str]) -> str:
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
     return template.render(
         title=title,
+        style=page_style("volume.css"),
         facts=facts,
         classes=classes,
         steps=[round(float(step), 3) for step in volume.grid.steps],

@@ -1,0 +1,176 @@
+"""The store: one answer once, on disk before it is said, never changed, in SQLite and in a real PostgreSQL."""
+
+import contextlib
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+sql = pytest.importorskip("sqlalchemy")
+
+from counterscan.errors import CounterscanError  # noqa: E402
+from counterscan.study.records import Answer  # noqa: E402
+from counterscan.study.store import Store, now  # noqa: E402
+
+
+def answer(trial="t1", nonce="n1", reader="ada", **facts):
+    return Answer(reader=reader, trial=trial, nonce=nonce, choice="real", confidence=3, received=now(), **facts)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The URL of an empty PostgreSQL, which runs as a user of its own, because it refuses to run as root."""
+    binary = shutil.which("postgres")
+    if binary is None:
+        pytest.skip("postgres is not installed")
+    pytest.importorskip("psycopg")
+    user = None
+    if os.getuid() == 0:
+        import pwd
+
+        try:
+            user = pwd.getpwnam("postgres").pw_uid
+        except KeyError:
+            user = pwd.getpwnam("nobody").pw_uid
+    tools = Path(binary).resolve().parent
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="counterscan-pg-"))
+    if user is not None:
+        os.chown(folder, user, -1)
+    env = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
+    make = [tools / "initdb", "-D", folder / "data", "-A", "trust", "-U", "study", "-N"]
+    if subprocess.run(make, user=user, env=env, cwd="/", capture_output=True).returncode:
+        shutil.rmtree(folder, ignore_errors=True)
+        pytest.skip("a PostgreSQL cluster cannot be made here")
+    run = [binary, "-D", folder / "data", "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1", "-F"]
+    server = subprocess.Popen(run, user=user, env=env, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"postgresql://study@127.0.0.1:{port}/postgres"
+    try:
+        for _ in range(100):
+            with contextlib.suppress(CounterscanError):
+                Store(url).close()
+                break
+            time.sleep(0.1)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request, tmp_path):
+    """An empty store of each kind."""
+    if request.param == "sqlite":
+        made = Store.of(tmp_path)
+    else:
+        url = request.getfixturevalue("postgres")
+        text = {"client_encoding": "utf8"}
+        driver = url.replace("postgresql:", "postgresql+psycopg:")
+        admin = sql.create_engine(driver, isolation_level="AUTOCOMMIT", connect_args=text)
+        name = f"s{os.urandom(4).hex()}"
+        with admin.connect() as connection:
+            connection.execute(sql.text(f"CREATE DATABASE {name}"))
+        admin.dispose()
+        made = Store(url.removesuffix("postgres") + name)
+    yield made
+    made.close()
+
+
+def test_an_answer_comes_back_as_it_went_in(store):
+    given = answer(text="läßt sich\nnicht sagen", reasons=("texture",), rt_ms=1234, tools={"zoom": 2}, session="s")
+    assert store.add(given)
+    assert store.answers() == store.answers("ada") == [given]
+    assert store.answers("ben") == []
+
+
+def test_the_same_nonce_or_trial_is_one_answer(store):
+    assert store.add(answer())
+    assert not store.add(answer())
+    assert not store.add(answer(nonce="n2"))
+    assert not store.add(answer(trial="t2"))
+    assert store.add(answer(reader="ben"))
+    assert [one.nonce for one in store.answers("ada")] == ["n1"]
+    assert [said.trial for said in store.progress("ada")] == ["t1"]
+
+
+def test_a_note_is_kept_once(store):
+    assert store.note("ada", "about", facts={"years": "7"})
+    assert not store.note("ada", "about", facts={"years": "8"})
+    assert [(note.kind, note.facts) for note in store.notes("ada")] == [("about", {"years": "7"})]
+    assert store.notes("ada", "begin") == []
+
+
+@pytest.mark.parametrize("change", ["UPDATE answers SET body = ''", "DELETE FROM answers", "DELETE FROM notes"])
+def test_nothing_that_was_kept_can_be_changed(store, change):
+    store.add(answer())
+    store.note("ada", "about")
+    with pytest.raises(sql.exc.DBAPIError, match="only grow"), store._engine.begin() as connection:
+        connection.execute(sql.text(change))
+    assert len(store.answers()) == 1
+
+
+def test_of_many_at_once_each_is_kept_once(store):
+    wanted = [answer(trial=f"t{at}", nonce=f"n{at}") for at in range(40)] * 3
+    with ThreadPoolExecutor(8) as pool:
+        kept = list(pool.map(store.add, wanted))
+    assert sum(kept) == 40
+    assert sorted(one.trial for one in store.answers()) == sorted({one.trial for one in wanted})
+
+
+def test_a_store_holds_one_study(store):
+    store.claim("one")
+    store.claim("one")
+    with pytest.raises(CounterscanError, match=r"holds the study one, not two; .*--database"):
+        store.claim("two")
+
+
+def test_sqlite_writes_ahead_and_waits_for_the_disk(tmp_path):
+    store = Store.of(tmp_path)
+    with store._engine.connect() as connection:
+        assert connection.execute(sql.text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(sql.text("PRAGMA synchronous")).scalar() == 2
+
+
+def test_what_was_said_to_be_kept_outlives_a_kill(tmp_path):
+    code = (
+        "import sys, os\nfrom counterscan.study.store import Store, now\nfrom counterscan.study.records import Answer\n"
+        "store = Store.of(sys.argv[1])\n"
+        "for at in range(10**6):\n"
+        "    store.add(Answer(reader='ada', trial=f't{at}', nonce=f'n{at}', received=now())); print(at, flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+    said = [int(process.stdout.readline()) for _ in range(20)]
+    process.kill()
+    said += [int(line) for line in process.stdout.read().split("\n")[:-1] if line]
+    process.wait()
+    kept = [one.trial for one in Store.of(tmp_path).answers()]
+    assert len(kept) == len(set(kept))
+    assert {f"t{at}" for at in said} <= set(kept)
+
+
+def test_a_database_of_another_form_is_refused(tmp_path):
+    Store.of(tmp_path).close()
+    with sqlite3.connect(tmp_path / "answers.db") as connection:
+        connection.execute("UPDATE about SET value = '99' WHERE name = 'version'")
+    with pytest.raises(CounterscanError, match="form 99"):
+        Store.of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "oracle+none://x", "sqlite:////nowhere/at/all.db", "postgresql://me:secret@127.0.0.1:1/x"]
+)
+def test_an_unusable_database_is_one_line_without_its_password(url):
+    with pytest.raises(CounterscanError, match="give sqlite:///FILE") as told:
+        Store(url)
+    assert "secret" not in str(told.value)
+    assert "\n" not in str(told.value)
