@@ -1,0 +1,1 @@
+"""Reader studies: what readers are shown, what they said, and what that proves."""
