@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from counterscan.errors import CounterscanError
-from counterscan.metrics.kernel import KernelBlocks, kernel_distance
+from counterscan.metrics import kernel
+from counterscan.metrics.kernel import KernelBlocks, kernel_distance, kernel_floor
 
 
 def drawn(n, d, seed, mean=0.0, scale=1.0):
@@ -96,3 +97,22 @@ def test_what_does_not_fit_is_refused():
         kernel_distance(drawn(9, 3, 0), drawn(9, 4, 1))
     with pytest.raises(CounterscanError, match="NaN"):
         KernelBlocks().add(drawn(9, 3, 0), torch.full((9, 3), math.nan))
+
+
+def test_the_floor_is_what_chance_gives_at_that_size_and_deals_whole_patients():
+    real = drawn(300, 4, 0)
+    floor = kernel_floor(real, (100, 200), deals=150)
+    assert abs(floor.mean()) < 3 * floor.std() / 150**0.5
+    assert floor.std() < kernel_floor(real, (20, 30), deals=150).std()
+    made = kernel_distance(real[:200], drawn(100, 4, 1, mean=1.0)).value
+    assert made > np.quantile(floor, 0.95)
+    thrice, whose = real[:60].repeat(3, 1), [f"p{index % 60}" for index in range(180)]
+    torn, whole = (kernel_floor(thrice, (90, 90), names, deals=100).std() for names in ((), whose))
+    assert whole > 1.3 * torn, "images of one patient on both sides would make sets look alike"
+
+
+def test_one_deal_of_the_floor_is_the_kernel_distance_of_its_sides(monkeypatch):
+    real, sides = drawn(24, 3, 0), np.zeros((2, 24))
+    sides[0, :10] = sides[1, 10:22] = 1
+    monkeypatch.setattr(kernel, "_dealt", lambda groups, sizes, generator: sides)
+    assert kernel_floor(real, (10, 12), deals=1)[0] == pytest.approx(kernel_distance(real[:10], real[10:22]).value)

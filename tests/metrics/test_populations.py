@@ -14,7 +14,7 @@ from counterscan.data.batches import load_batch
 from counterscan.data.manifest import read_manifest
 from counterscan.errors import CounterscanError
 from counterscan.explainers.inpainting import Inpainting
-from counterscan.metrics.populations import Explained, _dealt, realism
+from counterscan.metrics.populations import Explained, dealt, realism
 
 SIDE = 16
 CARD = Card(name="toy", shape=(1, SIDE, SIDE), classes=("bright",))
@@ -110,7 +110,7 @@ def test_more_made_images_than_a_floor_are_cut_to_it(real, tmp_path):
 
 
 def test_reference_and_floor_share_no_patient(real):
-    reference, floor = _dealt(real.cases, 30, seed=0)
+    reference, floor = dealt(real.cases, 30, seed=0)
     assert len(floor) == 30
     assert len(reference) == 130
     assert not {case.patient for case in reference} & {case.patient for case in floor}

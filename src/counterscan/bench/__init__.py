@@ -9,8 +9,9 @@ from counterscan.errors import CounterscanError, UnknownName, did_you_mean
 SUITES = {  # name: the module whose `run` makes its table
     "segmentation": "counterscan.bench.segmentation",
     "ablation": "counterscan.bench.ablation",
+    "synthesis": "counterscan.bench.synthesis",
 }
-OWN = ("masks", "steps")  # words that not every suite has
+OWN = ("masks", "steps", "real")  # words that not every suite has
 
 
 def run_suite(name: str, **words: Any) -> Any:

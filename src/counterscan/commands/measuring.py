@@ -94,7 +94,7 @@ def sanity(
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="segmentation or ablation.")],
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="segmentation, ablation or synthesis.")],
     data: Annotated[
         str,
         typer.Argument(metavar="phantoms|MANIFEST", help="Fresh phantoms (of the abdomen, or a kind), or a manifest."),
@@ -121,13 +121,20 @@ def bench(
         int | None, typer.Option("--n", "-n", min=4, help="Phantoms in each part (300), or at most so many images.")
     ] = None,
     masks: Annotated[int | None, typer.Option(min=8, help="Masks of RISE (1000).")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of each training of an ablation (800).")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of each training, of an ablation (800) or of a classifier (3000).")
+    ] = None,
+    real: Annotated[
+        Path | None, typer.Option(metavar="MANIFEST", help="Real images that a synthetic archive is held against.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few images and masks, one fold: minutes.")] = False,
     dataset: Dataset = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of phantoms, and of all that is random.")] = 20261,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here, too.")] = None,
 ) -> None:
     """Compare all methods on the same images, or what each part of inpainting is worth (ablation).
+
+    Or hold a synthetic archive against a real one (synthesis, docs/synthesis-evaluation.md).
 
     One table: overlap with true masks by lesion size, silence on healthy images, flips, realism and cost. Leaves with 3
     where a method fails; one whose model is absent is listed.

@@ -18,6 +18,8 @@ from torch import Tensor
 from counterscan.errors import CounterscanError
 from counterscan.metrics.intervals import Estimate, patient_groups
 
+DEALS = 200  # of real images to two sides, whose distances are what chance gives
+MOST = 2000  # real images that are dealt out
 BLOCK = 1000  # images a side whose pairs are compared at once: three matrices of 8 MB
 WIDTH = 1.96  # standard errors on either side that make a 95 % interval
 
@@ -85,6 +87,40 @@ def kernel_distance(
         part = slice(start, start + block)
         blocks.add(real_features[part], fake_features[part], real_patients[part], fake_patients[part])
     return blocks.result()
+
+
+def kernel_floor(
+    features: Tensor, sizes: tuple[int, int], patients: Sequence[str] = (), *, deals: int = DEALS, seed: int = 0
+) -> np.ndarray:
+    """Kernel distances `(deals,)` between real images and other real ones: what chance gives at these `sizes`.
+
+    Patients are dealt out to two sides anew each time; either side has as many images as asked for, or as there are.
+    Of `features` `(m, d)` an even draw of `MOST` is dealt out. A distance that passes most of these is no accident;
+    their mean is 0, so a single one, which may be negative, is nothing to divide by.
+    """
+    generator = np.random.default_rng(seed)
+    kept = np.sort(generator.permutation(len(features))[:MOST])
+    groups = patient_groups(patients, len(features))[kept]
+    kernel = _kernel(*[features[torch.from_numpy(kept)].detach().cpu().double()] * 2).fill_diagonal_(0)
+    dealt = torch.from_numpy(np.stack([_dealt(groups, sizes, generator) for _ in range(deals)])).double()
+    (first, second), seen = dealt.unbind(1), dealt @ kernel
+    own, other = (seen[:, 0] * first).sum(1), (seen[:, 1] * second).sum(1)
+    values = _from_sums(own, other, (seen[:, 0] * second).sum(1), first.sum(1), second.sum(1))
+    return np.asarray(values[torch.isfinite(values)].numpy())
+
+
+def _dealt(groups: np.ndarray, sizes: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
+    """Who is on which side `(2, images)`, as ones and zeros; no patient is on both."""
+    named, index = np.unique(groups, return_inverse=True)
+    place = generator.permutation(len(named))[index]
+    order = np.argsort(place, kind="stable")
+    edge = np.searchsorted(
+        place[order], place[order[min(sizes[0], len(order) // 2)]]
+    )  # whole patients on the first side
+    sides = np.zeros((2, len(groups)))
+    sides[0, order[:edge]] = 1
+    sides[1, order[edge : edge + sizes[1]]] = 1
+    return sides
 
 
 def _compared(real: Tensor, fake: Tensor, real_patients: Sequence[str], fake_patients: Sequence[str]):

@@ -57,7 +57,7 @@ def realism(
             f"{len(kept)} images of {real.root} show what was asked for and are of nobody in {_place(made)}; "
             f"{SMALLEST} are needed, so give others"
         )
-    reference, floor = _dealt(kept, counted, seed)
+    reference, floor = dealt(kept, counted, seed)
     n = min(counted, len(floor))
     split = SplitStatistics()
     if explained is None:
@@ -180,7 +180,7 @@ def _patient(case: Case) -> str:
     return case.patient or case.name
 
 
-def _dealt(cases: Sequence[Case], count: int, seed: int) -> tuple[list[Case], list[Case]]:
+def dealt(cases: Sequence[Case], count: int, seed: int) -> tuple[list[Case], list[Case]]:
     """Reference and floor, without a patient in common, both in an order drawn by `seed`."""
     by_patient: dict[str, list[Case]] = {}
     for case in cases:
