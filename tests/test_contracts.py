@@ -21,6 +21,7 @@ from counterscan.explainers.base import CounterfactualExplainer, Explainer
 from counterscan.explainers.build import build_explainer, needs_prior
 from counterscan.explainers.latent_agent.agent import Agent
 from counterscan.explainers.latent_agent.distillation import distil
+from counterscan.priors.generator import on_sphere
 from counterscan.registry import EXPLAINERS, METRICS, RECIPES, Registry
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +29,7 @@ SIDE = 64
 QUICK = {
     "rise": {"masks": 32, "s": 4},
     "sparse": {"steps": 8, "ladder": [1]},
+    "latent-optimisation": {"draws": 32, "inversion": 20, "steps": 20},
 }  # settings that make an explainer quick; a new one may need an entry here
 DRAWN = 1e-4  # how exactly a replay agrees
 
@@ -106,13 +108,37 @@ class Coarse:
         return (noise + functional.interpolate(latents.view(-1, 1, 4, 4) / 4, size=SIDE)).clamp(-1, 1)
 
 
-PRIORS = {"student": Lit(), "diffusion-guidance": Dim(), "diffusion-autoencoder": Coarse()}  # where it is no editor
+class Spots:
+    """A trivial generator: 16 tiles, each as bright as its latent says. Its critic finds all images alike."""
+
+    card = Card(name="spots", kind="generator", shape=(1, SIDE, SIDE), classes=())
+    latents = 16
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        return on_sphere(torch.randn(n, 16, generator=generator))
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        return functional.interpolate(torch.tanh(latents.view(-1, 1, 4, 4) / 2), size=SIDE)
+
+    def critic(self, images: Tensor) -> Tensor:
+        return 0 * images.flatten(1).mean(1)
+
+    def critic_quantile(self, q: float) -> float:
+        return 0.0
+
+
+PRIORS = {  # where it is no editor
+    "student": Lit(),
+    "diffusion-guidance": Dim(),
+    "diffusion-autoencoder": Coarse(),
+    "latent-optimisation": Spots(),
+}
 
 
 @cache
 def agent() -> Agent:
     """What has learned from some noise that brightness counts."""
-    latents = torch.randn(60, 16, generator=torch.Generator().manual_seed(0))
+    latents = 3 * torch.randn(60, 16, generator=torch.Generator().manual_seed(0))
     return distil(latents, latents.sum(1, keepdim=True), ("bright",))
 
 

@@ -8,7 +8,17 @@ from typing import Any, NoReturn
 
 import typer
 
-from counterscan.commands import agents, datasets, environment, explaining, measuring, models
+from counterscan.commands import (
+    agents,
+    datasets,
+    environment,
+    explaining,
+    measuring,
+    models,
+    studying,
+    synthesis,
+    viewing,
+)
 from counterscan.commands.words import STOPPED, USER_ERROR
 from counterscan.errors import CounterscanError
 
@@ -27,6 +37,10 @@ data = typer.Typer(help="Look at a dataset.", no_args_is_help=True, rich_markup_
 app.add_typer(data, name="data")
 classifiers = typer.Typer(help="Look at a classifier, or serve it.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(classifiers, name="classifier")
+study = typer.Typer(
+    help="Ask readers, blinded, and analyse what they say.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(study, name="study")
 
 
 def main() -> None:
@@ -87,8 +101,15 @@ add(agents.fit)
 add(agents.directions)
 add(explaining.explain)
 add(explaining.segment)
+add(synthesis.synthesise)
 add(measuring.score)
 add(measuring.sanity, cure="nothing is written before the end, so run it again")
 add(measuring.bench)
+add(studying.new, "new", study, cure="nothing is shown to anybody yet, so run the same command again")
+add(studying.links, "links", study)
+add(studying.serve, "serve", study, cure="every answer is kept; start it again with the same command")
+add(studying.analyse, "analyse", study)
+add(studying.power, "power", study)
+add(viewing.serve, cure="start it again with the same command")
 add(environment.list_names, "list")
 add(environment.doctor)

@@ -116,7 +116,7 @@ def default_prior(method: str, classifier: str) -> str:
     if classifier in shipped_weights() and near in shipped_weights():
         return near
     known = [name for name in shipped_weights() if name.endswith(f"/{kind}")]
-    recipe = "diffusion" if kind == "denoiser" else method
+    recipe = "diffusion" if kind == "denoiser" else kind
     raise WeightsError(
         f"{method} needs a prior that was trained for {classifier}: give --prior with a folder that "
         f"`counterscan train {recipe}` wrote" + (f", or one of {', '.join(known)}" if known else "")

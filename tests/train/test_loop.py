@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from counterscan.errors import CounterscanError
-from counterscan.train.loop import fit, schedule
+from counterscan.train.loop import fit, schedule, warm_then_falling
 
 
 class Line:
@@ -118,3 +118,20 @@ def test_the_schedule_warms_up_and_comes_down():
     assert factors[0] < 0.05
     assert max(factors) == pytest.approx(1, abs=0.02)
     assert factors[-1] == pytest.approx(0.02, abs=0.01)
+
+
+def test_a_rate_can_stay_and_fall_at_the_end():
+    factors = [warm_then_falling(step, 1000, 0.3) for step in range(1001)]
+    assert factors[0] < 0.05
+    assert set(factors[50:700]) == {1.0}
+    assert factors[850] == pytest.approx(0.51, abs=0.01)
+    assert factors[1000] == pytest.approx(0.02)
+    assert warm_then_falling(1000, 1000, 0.0) == 1
+
+
+def test_the_average_and_the_pace_can_be_asked_for(tmp_path):
+    still = run(tmp_path / "still", pace=lambda step, steps: 0.0)
+    assert all(torch.equal(p, q) for p, q in zip(still.parameters(), Line().network.parameters(), strict=True))
+    live = Line()
+    average = run(tmp_path / "live", live, average=0.0, steps=10)
+    assert all(torch.equal(p, q) for p, q in zip(average.parameters(), live.network.parameters(), strict=True))

@@ -9,15 +9,18 @@ from counterscan.core import Editor, Segmenter
 from counterscan.errors import CounterscanError, UnknownName, did_you_mean
 from counterscan.explainers.base import Explainer
 from counterscan.explainers.latent_agent.fitting import ImageCodec
+from counterscan.explainers.latents.sphere import GeneratorPrior
 from counterscan.priors.codec import load_codec
 from counterscan.priors.denoiser import DenoiserPrior, load_denoiser
 from counterscan.priors.editor import load_editor
+from counterscan.priors.generator import load_generator
 from counterscan.priors.segmenter import load_segmenter
 from counterscan.registry import EXPLAINERS
 
 LOADERS: dict[Any, Callable[[str | Path], Any]] = {
     DenoiserPrior: load_denoiser,
     Editor: load_editor,
+    GeneratorPrior: load_generator,
     ImageCodec: load_codec,
     Segmenter: load_segmenter,
 }
@@ -29,12 +32,14 @@ def needs_prior(name: str) -> bool:
 
 
 def prior_name(name: str) -> str:
-    """What the prior of the explainer called `name` is called beside a classifier: `denoiser`, or as the explainer."""
-    return "denoiser" if fields(EXPLAINERS[name])[0].type is DenoiserPrior else name
+    """What the prior of the explainer called `name` is called beside a classifier: by its kind, or as the explainer."""
+    return {DenoiserPrior: "denoiser", GeneratorPrior: "growing-gan"}.get(fields(EXPLAINERS[name])[0].type, name)  # type: ignore[call-overload]
 
 
 def build_explainer(
-    name: str, prior: str | Path | DenoiserPrior | Editor | ImageCodec | Segmenter | None = None, **settings: Any
+    name: str,
+    prior: str | Path | DenoiserPrior | Editor | GeneratorPrior | ImageCodec | Segmenter | None = None,
+    **settings: Any,
 ) -> Explainer:
     """The explainer called `name` with its `prior` (an object, a shipped name or a folder) and its settings.
 

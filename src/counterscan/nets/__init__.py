@@ -16,6 +16,7 @@ OURS = {
     "denoiser": "counterscan.nets.denoiser:DenoisingUNet",
     "diffusion-autoencoder": "counterscan.nets.semantic_encoder:DiffusionAutoencoder",
     "embedder": "counterscan.nets.embedder:Embedder",
+    "growing-gan": "counterscan.nets.growing_gan:GrowingGAN",
 }
 MONAI = {"densenet121": "DenseNet121", "resnet18": "resnet18", "resnet50": "resnet50", "basic_unet": "BasicUNet"}
 SEGMENTING = (16, 32, 64, 96, 128, 16)  # widths of `basic_unet`: a wide layer at full resolution is slow on CPUs

@@ -45,6 +45,8 @@ def fit(
     *,
     steps: int,
     every: int | None = None,
+    average: float = AVERAGE,
+    pace: Callable[[int, int], float] | None = None,
     seed: int = 0,
     resume: bool = False,
     say: Callable[[str], None] = print,
@@ -52,13 +54,15 @@ def fit(
     """Train `task` for `steps`, validating and saving `every` so many (a tenth); return the average that scored best.
 
     `folder` gets `checkpoint.pt`, `log.jsonl` and `previews/`. Without `resume` a folder with a checkpoint is refused.
+    `average` is the decay of the moving averages; `pace` answers the factor of the learning rate at a step of so many
+    (`schedule`).
     """
     every = every or max(steps // VALIDATIONS, 1)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists() and not resume:
         raise CounterscanError(f"{folder} holds a training already; add --resume to go on, or name another folder")
-    run = _Run(task, steps)
+    run = _Run(task, steps, average, pace or schedule)
     if checkpoint.exists():
         run.load(checkpoint)
         say(f"resumed at step {run.step} of {steps}")
@@ -75,8 +79,9 @@ def fit(
 
 
 class _Run:
-    def __init__(self, task: Task, steps: int):
+    def __init__(self, task: Task, steps: int, decay: float, pace: Callable[[int, int], float]):
         self.task, self.steps, self.step = task, steps, 0
+        self.decay, self.pace = decay, pace
         self.average = {name: value.detach().clone() for name, value in self._trained().state_dict().items()}
         self.best: dict[str, Tensor] = {}
         self.best_score = -math.inf
@@ -93,7 +98,7 @@ class _Run:
         torch.manual_seed(seed * 1_000_003 + self.step)
         for name, optimiser in self.task.optimisers.items():
             for group, rate in zip(optimiser.param_groups, self.rates[name], strict=True):
-                group["lr"] = rate * schedule(self.step, self.steps)
+                group["lr"] = rate * self.pace(self.step, self.steps)
         losses = self.task.step(self.step)
         broken = [name for name, value in losses.items() if not math.isfinite(value)]
         if broken:
@@ -107,7 +112,7 @@ class _Run:
 
     @torch.no_grad()
     def _move_average(self) -> None:
-        decay = min(AVERAGE, (1 + self.step) / (10 + self.step))
+        decay = min(self.decay, (1 + self.step) / (10 + self.step))
         for name, value in self._trained().state_dict().items():
             if value.is_floating_point():
                 self.average[name].lerp_(value, 1 - decay)
@@ -191,6 +196,12 @@ def schedule(step: int, steps: int, warm_up: int = 50) -> float:
     """A factor for the learning rate: linear warm-up, then half a cosine down to 2 %."""
     warm = min(1.0, (step + 1) / warm_up)
     return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+
+
+def warm_then_falling(step: int, steps: int, falling: float, warm_up: int = 50) -> float:
+    """A factor for the learning rate: linear warm-up, one, half a cosine down to 2 % in the last share `falling`."""
+    late = max(0.0, (step / steps - (1 - falling)) / falling) if falling else 0.0
+    return min(1.0, (step + 1) / warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * late)))
 
 
 def _cut_log(path: Path, step: int) -> None:

@@ -63,7 +63,7 @@ def over_both(index: Index) -> Spread:
     """The mean of the readers over other readers and other cases, as this module's docstring says."""
     between, common, own, unsure = _moments(index)
     readers = index.readers
-    first = between / readers
+    first = np.maximum(between, 0.5 * (own - common)) / readers
     variance = first + common
     with np.errstate(divide="ignore", invalid="ignore"):
         df = variance**2 / ((between / readers) ** 2 / (readers - 1) + unsure / 2)
