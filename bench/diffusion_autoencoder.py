@@ -56,6 +56,7 @@ from counterscan.score import score_folder, with_truth
 TARGETS = {"abdomen": "tumour=0", "chest": "normal", "fundus": "dr=0", "oct": "normal"}
 SHOWN = ("flip_rate", "judge_flip_rate", "reconstruction_flip_rate", "pointing_game", "auprc", "twin_ratio")
 SEED = 20261
+SURE = 0.9  # that a finding is gone
 CLOSE = 0.1  # of the probability asked for
 OCCLUDED = 16  # pixels: the side of occlusion's window
 UP, DOWN = 250, 100  # steps of the published round trip
@@ -97,25 +98,25 @@ class Bench:
 
     def agent(self) -> dict[str, Any]:
         """The agent, in WORK/agent, and how faithful it is."""
-        began = time.time()
         images = self.archive("fit", self.arguments.fit, SEED + 2)
         dataset = self._dataset(images)
         words = {"classifier": self.url, "prior": self.names["diffusion-autoencoder"], "split": "train"}
         print(fit_folder(images, self.work / "agent", dataset=dataset, command=self.arguments.command, **words))
-        return {**Agent.load(self.work / "agent").facts, "minutes": round((time.time() - began) / 60, 2)}
+        return dict(Agent.load(self.work / "agent").facts)
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """The figures of each method on the same images."""
-        settings = (f"fitted={self.work / 'agent'}", f"queries={self.arguments.queries}")
+        settings = (f"fitted={self.work / 'agent'}", f"queries={self.arguments.queries}", f"sure={SURE}")
         codec = self.names["diffusion-autoencoder"]
         rows = {}
-        for name, text in {"removed": self.text, "middling": self._middling()}.items():
+        for name, text in self._only({"removed": self.text, "middling": self._middling()}).items():
             job = self._job(name, text, "diffusion-autoencoder", self.url, codec, settings)
             rows[name] = self._measured(job) | closeness(job)
         few = self.arguments.compared
-        job = self._job("compared", self.text, "diffusion-autoencoder", self.url, codec, settings, few)
-        rows["compared"] = self._measured(job)
-        for name, (method, given) in self._attributions().items():
+        for name in self._only({"compared": ""}):
+            job = self._job(name, self.text, "diffusion-autoencoder", self.url, codec, settings, few)
+            rows[name] = self._measured(job)
+        for name, (method, given) in self._only(self._attributions()).items():
             job = self._job(name, self.text, method, self.names["classifier"], "", given, few)
             explainer = Shap(self.arguments.masks) if name == "shap" else job.explainer
             rows[name] = self._measured(replace(job, classifier=BlackBox(job.classifier), explainer=explainer))
@@ -137,6 +138,9 @@ class Bench:
             rows[name] |= {key: value / len(images) for key, value in spent.items()}
             print(name, _line(rows[name]), flush=True)
         return rows
+
+    def _only(self, rows: dict[str, Any]) -> dict[str, Any]:
+        return {name: row for name, row in rows.items() if name in (self.arguments.rows or rows)}
 
     def _attributions(self) -> dict[str, tuple[str, tuple[str, ...]]]:
         masks, side = self.arguments.masks, load_classifier(self.names["classifier"]).card.shape[-1]
@@ -160,7 +164,7 @@ class Bench:
 
     def _asked(self) -> Path:
         """The phantoms that are explained, and others."""
-        return self.archive("asked", 4 * self.arguments.n, SEED)
+        return self.archive("asked", max(4 * self.arguments.n, 800), SEED)
 
     def _dataset(self, archive: Path) -> Path | None:
         known = archive / "prognosis.toml"
@@ -227,7 +231,7 @@ def costs(job: Job) -> dict[str, float]:
 
 
 def closeness(job: Job) -> dict[str, float]:
-    """How near the black box's answer to what was found is to the one asked for, which is one half for 0 and 1.
+    """How near the black box's answer to what was found is to the one asked for, which is `SURE` that all is gone.
 
     `close` is the share of all images that were not there already, `close_found` of those that were found.
     """
@@ -245,7 +249,7 @@ def distance(explanation: Explanation) -> float:
     assert explanation.after is not None, "a counterfactual was answered"
     target = explanation.target
     if all(p in (0, 1) for _, p in target.wanted):
-        return abs(float(target.score(explanation.after)[0].sigmoid()) - 0.5)
+        return abs(float(target.score(explanation.after)[0].sigmoid()) - SURE)
     return max(abs(float(explanation.after[0, index].sigmoid()) - p) for index, p in target.wanted)
 
 
@@ -314,6 +318,7 @@ def main() -> None:
     parser.add_argument("--middling", type=float, default=0.3, help="the probability that is asked for in between")
     parser.add_argument("--queries", type=int, default=12, help="of the black box, an image")
     parser.add_argument("--masks", type=int, default=4000, help="queries of each attribution, an image")
+    parser.add_argument("--rows", nargs="*", default=[], help="only these; another run, without it, takes them over")
     parser.add_argument("--trips", type=int, default=16, help="images that are sent there and back, 0 for none")
     parser.add_argument("--json", default="", help="where the figures go, as in results/")
     arguments = parser.parse_args()

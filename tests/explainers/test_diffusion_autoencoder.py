@@ -180,6 +180,17 @@ def test_more_queries_come_nearer_to_the_border():
     assert past[1] < 0.4, "a probability within a tenth of one half"
 
 
+def test_a_black_box_is_made_as_sure_as_asked_for():
+    faint, sure = (explain("a=0,b=0", sure=sure) for sure in (0.5, 0.9))
+    asked = attempted(sure)
+    assert sure.found.all()
+    worst = sure.after[asked][:, :2].sigmoid().amax(1)
+    assert ((worst > 0.02) & (worst <= 0.11)).all()
+    assert (faint.after[asked][:, :2].sigmoid().amax(1) > 0.4).all()
+    with pytest.raises(CounterscanError, match=r"0\.5 <= sure < 1"):
+        dataclasses.replace(FITTED, sure=1.0)
+
+
 def test_a_curved_border_is_found_by_an_agent_with_bumps():
     fitted = DiffusionAutoencoder(Linear()).fit(Bowl(), drawn(600))
     assert not fitted.agent.linear

@@ -58,8 +58,10 @@ class DiffusionAutoencoder(CounterfactualExplainer):
     code anew (`infill`; `mahalanobis` for a code without places, and where that is no help), or is the least improbable
     one (`mahalanobis`), the shortest (`euclidean`), or the shortest of so many `entries` of the code (`sparse`). At
     most `queries` are asked an image, all told; the code stays within the radius of a share `plausible` of those that
-    the agent was fitted to. With `path` the explanation keeps `frames` images from the reconstruction to what was
-    found, and `cases` what the black box says of each, at `frames` - 2 queries more.
+    the agent was fitted to. A class that is asked for at 1 or 0 is followed until the black box is `sure` that it is
+    there, or is not; 0.5 is the shortest step that changes its answer. With `path` the explanation keeps `frames`
+    images from the reconstruction to what was found, and `cases` what the black box says of each, at `frames` - 2
+    queries more.
     """
 
     codec: ImageCodec
@@ -67,6 +69,7 @@ class DiffusionAutoencoder(CounterfactualExplainer):
     step: str = "infill"
     entries: int = 8
     queries: int = 12
+    sure: float = 0.5
     plausible: float = 0.995
     path: bool = False
     frames: int = 7
@@ -78,6 +81,8 @@ class DiffusionAutoencoder(CounterfactualExplainer):
                 f"diffusion-autoencoder needs queries >= {LEAST}, entries >= 1, frames >= 2, 0 < plausible <= 1; "
                 f"got queries={self.queries}, entries={self.entries}, frames={self.frames}, plausible={self.plausible}"
             )
+        if not 0.5 <= self.sure < 1:
+            raise CounterscanError(f"diffusion-autoencoder needs 0.5 <= sure < 1, got {self.sure}")
         if self.fitted != "":
             _ = self.agent  # a folder that holds none is refused here
 
@@ -129,7 +134,7 @@ class DiffusionAutoencoder(CounterfactualExplainer):
             decoded = self.codec.decode(moved, coded.noise[rows])
             return decoded, answers_of(classifier, decoded)
 
-        found = trace(look, coded.images, coded.answers, target, reach, limit, self.queries - ASKED)
+        found = trace(look, coded.images, coded.answers, target, reach, limit, self.queries - ASKED, self.sure)
         lucky = target.reached(coded.answers) & ~target.reached(coded.before)
         kept = torch.where(lucky.view(-1, 1, 1, 1), images, found.images)
         frames, answers = self._frames(look, coded, found) if self.path else (None, None)
@@ -153,7 +158,7 @@ class DiffusionAutoencoder(CounterfactualExplainer):
         asked = torch.tensor(columns).expand(len(start), -1)
         shift = start - self.agent.log_odds(coded.latents)[:, columns]
         question = Question(self.agent, asked, shift)
-        return self.way.smallest(question, Demand.of(target, start), coded.latents, barred)
+        return self.way.smallest(question, Demand.of(target, start, self.sure), coded.latents, barred)
 
     def _frames(self, look: Look, coded: Coded, found: Trace) -> tuple[Tensor, Tensor]:
         """Images `(b, frames, ...)` from the reconstruction to what was found, and the answers `(b, frames, k)`."""

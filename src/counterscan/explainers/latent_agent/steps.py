@@ -39,10 +39,14 @@ class Demand:
     exact: Tensor
 
     @classmethod
-    def of(cls, target: Target, answers: Tensor) -> Self:
-        """The demands of `target` on images whose log-odds of the classes asked for are `answers` `(b, m)`."""
+    def of(cls, target: Target, answers: Tensor, sure: float = 0.5) -> Self:
+        """The demands of `target` on images whose log-odds of the classes asked for are `answers` `(b, m)`.
+
+        A class that is asked for at 1 has to come to `sure`, one at 0 to 1 - `sure`.
+        """
         exact = torch.tensor([0 < p < 1 for _, p in target.wanted])
-        level = torch.tensor([math.log(p / (1 - p)) if 0 < p < 1 else 0.0 for _, p in target.wanted])
+        border = [abs(p - (1 - sure)) if p in (0, 1) else p for _, p in target.wanted]
+        level = torch.tensor([math.log(p / (1 - p)) for p in border])
         rising = torch.where(exact, answers <= level, torch.tensor([p == 1 for _, p in target.wanted]))
         return cls(rising.float() * 2 - 1, level, exact)
 
@@ -185,6 +189,9 @@ def infilled(question: Question, demand: Demand, latents: Tensor, surroundings: 
     steps = []
     for row, code in enumerate(latents):
         own = Demand(demand.sign[row : row + 1], demand.level, demand.exact)
+        if (own.sign > 0).all():  # what is expected holds no evidence
+            steps.append(torch.zeros_like(code))
+            continue
 
         def lack(codes: Tensor, row: int = row, own: Demand = own) -> Tensor:
             return _lacking(question.about(row, len(codes)), own, codes)

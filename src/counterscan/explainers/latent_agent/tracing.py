@@ -29,6 +29,7 @@ class Trace:
     images: Tensor
     answers: Tensor
     target: Target
+    sure: float = 0.5
     lengths: Tensor = field(init=False)
     tried: Tensor = field(init=False)
 
@@ -36,15 +37,15 @@ class Trace:
         n = len(self.images)
         self.images, self.answers = self.images.clone(), self.answers.clone()
         self.wanted = [index for index, _ in self.target.wanted]
-        self.demand = Demand.of(self.target, self.answers[:, self.wanted])
+        self.demand = Demand.of(self.target, self.answers[:, self.wanted], self.sure)
         self.lengths, self.tried = torch.zeros(n), torch.zeros(n, dtype=torch.long)
         self.low, self.high = torch.zeros(n), torch.full((n,), torch.inf)
         self.at_low, self.at_high = self.demand.met(self.answers[:, self.wanted]), torch.full((n,), torch.inf)
-        self.worth = self._worth(self.answers, self.lengths)
+        self.worth = self._worth(torch.arange(n), self.answers, self.lengths)
 
     def note(self, rows: Tensor, lengths: Tensor, images: Tensor, answers: Tensor) -> None:
         """Learn what is answered to `images` of some `rows` `(n,)` at ascending `lengths`."""
-        worth, met = self._worth(answers, lengths), self._met(rows, answers)
+        worth, met = self._worth(rows, answers, lengths), self._met(rows, answers)
         for place, row in enumerate(rows.tolist()):
             self.tried[row] += 1
             if worth[place] > self.worth[row]:
@@ -66,23 +67,31 @@ class Trace:
         demand = Demand(self.demand.sign[rows], self.demand.level, self.demand.exact)
         return demand.met(answers[:, self.wanted])
 
-    def _worth(self, answers: Tensor, lengths: Tensor) -> Tensor:
-        """What reaches the target before what does not; of those the nearest to the probability asked for, else the
-        shortest; of the others the one that comes nearest."""
-        score = self.target.score(answers)
-        cost = self.target.loss(answers) if self.demand.exact.any() else lengths
+    def _worth(self, rows: Tensor, answers: Tensor, lengths: Tensor) -> Tensor:
+        """What is as asked before what is not; of those the nearest to the probability asked for, else the shortest; of
+        the others the one that comes nearest."""
+        exact = bool(self.demand.exact.any())
+        score = self.target.score(answers) if exact else self._met(rows, answers)
+        cost = self.target.loss(answers) if exact else lengths
         return torch.where(score > 0, 1e6 - cost.double(), score.double().clamp(-1e5, 1e5))
 
 
 def trace(
-    look: Look, images: Tensor, answers: Tensor, target: Target, reach: Tensor, limit: Tensor, queries: int
+    look: Look,
+    images: Tensor,
+    answers: Tensor,
+    target: Target,
+    reach: Tensor,
+    limit: Tensor,
+    queries: int,
+    sure: float = 0.5,
 ) -> Trace:
     """From reconstructions `images` `(b, ...)`, answered with `answers` `(b, k)`, along steps, as far as `reach` `(b,)`
     of their lengths and no further than `limit` `(b,)`.
 
     At most `queries` are asked an image, half of them along the bracket. What is answered as asked already stays.
     """
-    found = Trace(images, answers, target)
+    found = Trace(images, answers, target, sure)
     bracket = (queries + 1) // 2
     places = NEAREST * (reach[:, None] / NEAREST) ** torch.linspace(0, 1, bracket)
     lengths = torch.minimum(places, limit[:, None])
