@@ -65,6 +65,8 @@ def page() -> str:
     parts += [suite(path) for path in sorted(RESULTS.glob("segmentation-*.json"))]
     parts += [guidance(path) for path in sorted(RESULTS.glob("diffusion-guidance-*.json"))]
     parts += [real_eyes(path) for path in sorted(RESULTS.glob("real_*-diffusion-guidance.json"))]
+    parts += [agent(path) for path in sorted(RESULTS.glob("diffusion-autoencoder-*.json"))]
+    parts += [study(RESULTS / "study-load.json", RESULTS / "study-coverage.json")]
     notes = Path(__file__).with_name("results-notes.md")
     return "\n".join([*parts, notes.read_text() if notes.exists() else ""]).rstrip() + "\n"
 
@@ -101,6 +103,46 @@ def real_eyes(path: Path) -> str:
     body = "\n".join(_line(cells) for cells in (head, ["---"] * len(head), *lines))
     title = f"## Diffusion guidance, real eyes: {found['set']}"
     return "\n\n".join([title, f"AUC: {'; '.join(known)}.", body, f"`{found['command']}`"]) + "\n"
+
+
+def agent(path: Path) -> str:
+    """The tables of `bench/diffusion_autoencoder.py`: how faithful the agent is, what was found, the round trip."""
+    found = json.loads(path.read_text())
+    told, parts = found["agent"], [f"## A black box behind HTTP: {path.stem.removeprefix('diffusion-autoencoder-')}\n"]
+    for kind in ("real", "edited"):
+        one = told[kind]
+        parts += [f"Agreement of the agent on {one['n']} {kind} images: {one['agreement']:.3f}.\n"]
+    for rows in (found["rows"], found["round_trip"]):
+        known = list(dict.fromkeys(key for one in rows.values() for key in one))
+        lines = [[f"`{name}`", *(_plain(one.get(key)) for key in known)] for name, one in rows.items()]
+        if lines:
+            head = ["", *known]
+            parts += ["\n".join(_line(cells) for cells in (head, ["---"] * len(head), *lines)) + "\n"]
+    return "\n".join([*parts, f"`{found['command']}`\n"])
+
+
+def _plain(figure: dict | float | None) -> str:
+    return cell(figure) if isinstance(figure, dict) or figure is None else f"{figure:.3g}"
+
+
+def study(load: Path, coverage: Path) -> str:
+    """What `bench/study_load.py` and `bench/coverage.py` found of the reader studies."""
+    loaded, covered = json.loads(load.read_text()), json.loads(coverage.read_text())
+    rows = [[f"`{name}`", f"{one['value']:g}"] for name, one in loaded["metrics"].items()]
+    kinds = [
+        [name, *(f"{one[key]:.3f}" for key in ("mean", "least", "most", "within"))]
+        for name, one in covered["summary"].items()
+    ]
+    head = ["95 % interval of", "mean", "least", "most", "settings in 0.93 to 0.97"]
+    tables = [(["", "value"], rows), (head, kinds)]
+    said = ["\n".join(_line(cells) for cells in (h, ["---"] * len(h), *lines)) + "\n" for h, lines in tables]
+    return "\n".join(
+        [
+            "## Reader studies: the server under load and kills, and how often intervals hold the truth\n",
+            f"{said[0]}\n`{loaded['command']}`\n",
+            f"{covered['what'][0].upper() + covered['what'][1:]}, {covered['studies']} a setting.\n\n{said[1]}\n`{covered['command']}`\n",
+        ]
+    )
 
 
 def _areas(areas: dict[str, dict]) -> str:

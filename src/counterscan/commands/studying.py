@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from counterscan.commands.words import typed
 from counterscan.options import DryRun, Split, Where
 
 Folder = Annotated[Path, typer.Argument(metavar="STUDY", help="The folder that `study new` wrote.")]
@@ -162,6 +163,7 @@ def analyse(
     answers: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Answers saved from the owner's page (.jsonl), not a database.")
     ] = None,
+    exclude: Annotated[str, typer.Option(metavar="A,B", help="Readers to leave out; the results say so.")] = "",
     database: Database = "",
 ) -> None:
     """Analyse the answers.
@@ -179,7 +181,8 @@ def analyse(
     if not given:
         raise CounterscanError(f"nobody has answered {study.title!r} yet; run counterscan study serve {folder}")
     written = out or folder / "results"
-    analysed(study, given, margin=margin).write(written)
+    left_out = tuple(name.strip() for name in exclude.split(",") if name.strip())
+    analysed(study, given, margin=margin, exclude=left_out, command=typed()).write(written)
     typer.echo(f"{len(given)} answers of {len({one.reader for one in given})} readers: {written / 'index.html'}")
 
 

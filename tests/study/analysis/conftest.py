@@ -146,13 +146,3 @@ def study():
 @pytest.fixture(scope="session")
 def answered(study):
     return answers_to(study)
-
-
-@pytest.fixture(scope="session")
-def make():
-    return make_study
-
-
-@pytest.fixture(scope="session")
-def reply():
-    return answers_to
