@@ -140,7 +140,8 @@ def study(load: Path, coverage: Path) -> str:
         [
             "## Reader studies: the server under load and kills, and how often intervals hold the truth\n",
             f"{said[0]}\n`{loaded['command']}`\n",
-            f"{covered['what'][0].upper() + covered['what'][1:]}, {covered['studies']} a setting.\n\n{said[1]}\n`{covered['command']}`\n",
+            f"{covered['what'][0].upper() + covered['what'][1:]}, {covered['studies']} a setting.\n",
+            f"{said[1]}\n`{covered['command']}`\n",
         ]
     )
 

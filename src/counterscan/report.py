@@ -149,9 +149,7 @@ def write_page(folders: str | Path | Sequence[str | Path], out: str | Path | Non
     part = page.with_name(f"{page.name}.part")
     page.parent.mkdir(parents=True, exist_ok=True)
     with part.open("w", encoding="utf-8") as file:
-        for text in template.generate(
-            title=title, sections=sections, style=page_style(), script=_template("page.js")
-        ):
+        for text in template.generate(title=title, sections=sections, style=page_style(), script=_template("page.js")):
             file.write(text)
     os.replace(part, page)
     return page

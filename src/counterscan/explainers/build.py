@@ -33,7 +33,8 @@ def needs_prior(name: str) -> bool:
 
 def prior_name(name: str) -> str:
     """What the prior of the explainer called `name` is called beside a classifier: by its kind, or as the explainer."""
-    return {DenoiserPrior: "denoiser", GeneratorPrior: "growing-gan"}.get(fields(EXPLAINERS[name])[0].type, name)  # type: ignore[call-overload]
+    kind: object = fields(EXPLAINERS[name])[0].type
+    return "denoiser" if kind is DenoiserPrior else "growing-gan" if kind is GeneratorPrior else name
 
 
 def build_explainer(
