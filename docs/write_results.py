@@ -126,7 +126,7 @@ def _plain(figure: dict | float | None) -> str:
 
 
 def study(load: Path, coverage: Path) -> str:
-    """What `bench/study_load.py` and `bench/coverage.py` found of the reader studies."""
+    """What `bench/study_load.py` and `bench/study_coverage.py` found of the reader studies."""
     loaded, covered = json.loads(load.read_text()), json.loads(coverage.read_text())
     rows = [[f"`{name}`", f"{one['value']:g}"] for name, one in loaded["metrics"].items()]
     kinds = [

@@ -4,7 +4,7 @@ The mean of R readers has the variance MS(R) / R + Cov2: MS(R) between the reade
 between two readers over cases. The difference of two methods is a figure of each reader as well, and with d = a - b
 the formula is that for the difference: MS(R) of d is 2 MS(TR), and Cov2 of d is 2 (Cov2 - Cov3).
 
-Changes from Hillis, each found by simulation (bench/coverage.py), where the plain interval covers 89 to 95 %:
+Changes from Hillis, each found by simulation (bench/study_coverage.py), where the plain interval covers 89 to 95 %:
 * the degrees of freedom count that Cov2 is estimated too, from a sample of cases (Satterthwaite);
 * MS(R) counts at least half of what the cases alone give it, because with three readers it is often near zero by luck;
 * a share or an area gets its interval on the logit scale, which is not symmetric near 1 and never leaves [0, 1].

@@ -1,6 +1,6 @@
 """How often the intervals of a reader study hold the truth, and its tests err, on simulated studies.
 
-    python bench/coverage.py [--studies 1000] [--seed 9] [--json FILE]
+    python bench/study_coverage.py [--studies 1000] [--seed 9] [--json FILE]
 
 Studies are drawn from the model of Roe and Metz (Academic Radiology 4, 1997): a reader's score of a picture is
 `mu * truth` + reader (of each truth) + case + reader with case, the last two of variance 1 together, so that the true
@@ -142,7 +142,7 @@ def main() -> None:
             f"{name:<32}{told['mean']:.1%} ({told['least']:.1%} to {told['most']:.1%}), {told['within']:.0%} in 93-97"
         )
     if asked.json:
-        told = {"command": f"python bench/coverage.py --studies {asked.studies} --seed {asked.seed}"}
+        told = {"command": f"python bench/study_coverage.py --studies {asked.studies} --seed {asked.seed}"}
         told |= {"what": "share of 95 % intervals that hold the truth, over simulated studies (Roe and Metz)"}
         told |= {"studies": asked.studies, "summary": summary, "settings": rows, "equivalence": tests}
         asked.json.write_text(json.dumps(told, indent=1) + "\n")
