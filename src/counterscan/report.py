@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from counterscan.errors import CounterscanError
 from counterscan.metrics.confidence import of_largest
 from counterscan.metrics.confidence import told as told_confidence
 from counterscan.metrics.masks import mask_of
+from counterscan.templating import page_style, template
 from counterscan.volumes.content import delivered
 
 SHOWN = 400  # cases a page shows; with more it would be too large to open
@@ -144,12 +144,12 @@ def write_page(folders: str | Path | Sequence[str | Path], out: str | Path | Non
     page = Path(out) if out else runs[0].folder / "index.html"
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "spoken": _spoken}
-    template = environment.from_string(_template("page.html"))
+    whole = environment.from_string(template("page.html"))
     sections = [_section(group) for group in _grouped(runs)]
     part = page.with_name(f"{page.name}.part")
     page.parent.mkdir(parents=True, exist_ok=True)
     with part.open("w", encoding="utf-8") as file:
-        for text in template.generate(title=title, sections=sections, style=page_style(), script=_template("page.js")):
+        for text in whole.generate(title=title, sections=sections, style=page_style(), script=template("page.js")):
             file.write(text)
     os.replace(part, page)
     return page
@@ -354,16 +354,6 @@ def _short(classifier: str) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.2g}"
-
-
-def page_style(*sheets: str) -> str:
-    """The style that a self-contained page carries inside: what all pages share, then `sheets` (default: page.css)."""
-    shared = resources.files("counterscan").joinpath("web/static/base.css").read_text(encoding="utf-8")
-    return "".join([shared, *map(_template, sheets or ("page.css",))])
-
-
-def _template(name: str) -> str:
-    return resources.files("counterscan").joinpath(f"templates/{name}").read_text(encoding="utf-8")
 
 
 def _json(path: Path) -> dict | None:

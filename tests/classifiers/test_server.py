@@ -19,10 +19,11 @@ from counterscan.classifiers import service
 from counterscan.classifiers.arrays import from_npy, to_npy
 from counterscan.classifiers.check import check_classifier
 from counterscan.classifiers.load import load_classifier
-from counterscan.classifiers.server import build_app, build_server, offered_card, open_port, scores
+from counterscan.classifiers.server import build_app, build_server, offered_card, scores
 from counterscan.classifiers.torch import TorchClassifier
 from counterscan.core import Card
 from counterscan.errors import ClassifierError, CounterscanError, MissingExtra
+from counterscan.listening import open_port
 
 IMAGES = torch.rand(10, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
 

@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from counterscan.data.files import write_whole
 from counterscan.data.manifest import Manifest
 from counterscan.metrics.masks import MaskRule, mask_of
 from counterscan.metrics.truth import read_truth
-from counterscan.report import page_style
+from counterscan.templating import page_style, template
 from counterscan.volumes.content import delivered
 
 SHOWN, SIDE = 6, 160  # cases in the picture, and pixels of each
@@ -108,8 +107,3 @@ def embedded(picture: Image.Image) -> str:
     file = io.BytesIO()
     picture.save(file, "WEBP", quality=90)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def template(name: str) -> str:
-    """The text of one of the package's templates."""
-    return resources.files("counterscan").joinpath(f"templates/{name}").read_text(encoding="utf-8")

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import math
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -165,15 +164,6 @@ def build_app(classifier: Classifier, batch: int = 32, limit: int = 16) -> "Fast
         return JSONResponse({"answers": found.tolist(), "classes": list(desk.card.classes)})
 
     return app
-
-
-def open_port(host: str, port: int) -> socket.socket:
-    """A socket that listens there (0: wherever is free); CounterscanError where it cannot."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        raise CounterscanError(f"cannot listen on {host}:{port}: {error}; give another --port or --host") from None
 
 
 def build_server(app: "FastAPI") -> "uvicorn.Server":

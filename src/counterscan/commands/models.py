@@ -47,7 +47,8 @@ def serve_classifier(
     docs/how-to/use-your-classifier.md). There are no passwords: whoever reaches the port may ask.
     """
     from counterscan.classifiers.load import load_classifier
-    from counterscan.classifiers.server import build_app, build_server, open_port
+    from counterscan.classifiers.server import build_app, build_server
+    from counterscan.listening import open_port
 
     app = build_app(load_classifier(name, card), batch, limit)
     server, line = build_server(app), open_port(host, port)

@@ -2,15 +2,14 @@
 
 import base64
 import io
-from importlib import resources
 from pathlib import Path
 
 from PIL import Image
 
 from counterscan.data.files import write_whole
-from counterscan.report import page_style
 from counterscan.sanity.drawing import randomised_picture, shortcut_picture
 from counterscan.sanity.examination import Examination
+from counterscan.templating import page_style, template
 
 
 def write_page(found: Examination, folder: Path) -> Path:
@@ -23,7 +22,7 @@ def write_page(found: Examination, folder: Path) -> Path:
     for name, content in pictures.items():
         write_whole(folder / f"{name}.png", content)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    text = environment.from_string(_template("sanity.html")).render(
+    text = environment.from_string(template("sanity.html")).render(
         style=page_style(),
         facts=found.facts,
         checks=found.checks,
@@ -37,7 +36,3 @@ def _png(picture: Image.Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()
-
-
-def _template(name: str) -> str:
-    return resources.files("counterscan").joinpath(f"templates/{name}").read_text(encoding="utf-8")

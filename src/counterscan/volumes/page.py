@@ -7,7 +7,6 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from counterscan import pictures
 from counterscan.core import Explanation
 from counterscan.data.fitting import fit_images, fit_mask, resize
 from counterscan.data.scans import Scan
+from counterscan.templating import page_style, template
 
 if TYPE_CHECKING:
     from counterscan.volumes.stream import Volume
@@ -95,14 +95,11 @@ def _frame(volume: Volume, title: str, classes: list[str]) -> str:
     """The page around its slices."""
     from jinja2 import Environment
 
-    from counterscan.report import page_style
-
-    text = resources.files("counterscan").joinpath("templates/volume.html").read_text(encoding="utf-8")
     height, width = volume.scan.pixels.shape[2:]
     spacing = volume.scan.spacing or (1.0, 1.0)
     facts = volume.facts()
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
-    return template.render(
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template("volume.html"))
+    return page.render(
         title=title,
         style=page_style("volume.css"),
         facts=facts,

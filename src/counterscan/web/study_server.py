@@ -23,6 +23,7 @@ except ModuleNotFoundError as error:
     raise MissingExtra(str(error.name), "web") from error
 
 from counterscan.study.store import Store
+from counterscan.templating import template
 from counterscan.web.safety import Safe
 from counterscan.web.study_desk import Desk, Given, Refused, Remark
 from counterscan.web.study_keys import OWNER, READER, Keys, Session, reader_of, secret_of
@@ -131,7 +132,7 @@ async def owner_session(desk: Served, counterscan_owner: Annotated[str, Cookie()
 @routes.get("/", response_class=HTMLResponse)
 def page() -> HTMLResponse:
     """The page that readers work in; it asks for all else itself."""
-    return HTMLResponse(_template("study.html"))
+    return HTMLResponse(template("study.html"))
 
 
 @routes.get("/enter/{token}", response_class=HTMLResponse)
@@ -139,7 +140,7 @@ def enter(token: str, desk: Served, request: Request) -> HTMLResponse:
     """A reader's personal link: gives a session, and sends the browser on."""
     name = reader_of(token, desk.study.readers)
     if not name:
-        return HTMLResponse(_template("study_unknown.html"), 404)
+        return HTMLResponse(template("study_unknown.html"), 404)
     session = Session.new(name)
     desk.store.note(name, "entered", session.key)
     return _entered(READER, desk.keys.cookie(READER, session), "/", request)
@@ -204,14 +205,10 @@ def answers(desk: Served) -> Response:
 
 def _entered(role: str, cookie: str, home: str, request: Request) -> HTMLResponse:
     """A page that goes on by itself: a redirection would leave the new cookie behind where a mail held the link."""
-    answer = HTMLResponse(_template("study_enter.html").replace("HOME", home))
+    answer = HTMLResponse(template("study_enter.html").replace("HOME", home))
     secure = request.url.scheme == "https"
     answer.set_cookie(f"counterscan_{role}", cookie, httponly=True, samesite="strict", secure=secure, path="/")
     return answer
-
-
-def _template(name: str) -> str:
-    return (files("counterscan") / "templates" / name).read_text("utf-8")
 
 
 def _is_loopback(host: str) -> bool:

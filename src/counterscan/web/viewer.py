@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from counterscan.errors import CounterscanError, MissingExtra
+from counterscan.listening import LOOPBACK, address, answer, open_port
 from counterscan.pictures import DARK, HEAT
-from counterscan.web.listening import LOOPBACK, address, answer, open_port
 from counterscan.web.viewer_case import Cases
 from counterscan.web.viewer_door import Door, Token
 from counterscan.web.viewer_index import Archive, Query, Row

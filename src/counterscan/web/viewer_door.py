@@ -4,7 +4,7 @@ import hmac
 import secrets
 from typing import Any
 
-from counterscan.web.listening import LOOPBACK
+from counterscan.listening import LOOPBACK
 from counterscan.web.safety import HEADERS, App, Message, Receive, Send
 
 OWN = ("none", "same-origin")  # what Sec-Fetch-Site says of a page's own requests, and of an address that was typed

@@ -12,8 +12,8 @@ pytest.importorskip("uvicorn")
 
 import uvicorn
 
+from counterscan.listening import address, open_port
 from counterscan.web import viewer_uploads
-from counterscan.web.listening import address, open_port
 from counterscan.web.viewer import make_app
 
 OFFER = {"name": "made/classifier", "spec": "", "classes": ["tumour"], "targets": [], "methods": ["inpainting"]}

@@ -6,11 +6,11 @@ from typing import Any
 
 from PIL import Image
 
-from counterscan.bench.page import embedded, template
+from counterscan.bench.page import embedded
 from counterscan.bench.synthesis.evaluation import Evaluation
 from counterscan.bench.synthesis.tables import headlines
 from counterscan.data.files import write_whole
-from counterscan.report import page_style
+from counterscan.templating import page_style, template
 
 WIDTH, HEIGHT, LEFT = 520, 170, 130  # of a plot in CSS pixels, and where the axis of the areas begins
 ROW = 30  # pixels of a finding in the plot of areas

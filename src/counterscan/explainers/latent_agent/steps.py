@@ -158,19 +158,27 @@ class Way:
         """Steps `(b, d)` from `latents` after which the agent answers `question` as demanded, and how many lengths of
         them are worth trying `(b,)`."""
 
+        surroundings = question.agent.surroundings
+        if self.step != "infill" or surroundings is None:
+            return self._sloping(question, demand, latents, barred), torch.full((len(latents),), REACH)
+        step = infilled(question, demand, latents, surroundings)
+        step = planted(question, demand, latents, step, surroundings)
+        before, after = (_lacking(question, demand, moved) for moved in (latents, latents + step))
+        others = after >= WORTH * before
+        if others.any():
+            asked = Question(question.agent, question.columns[others], question.shift[others])
+            own = Demand(demand.sign[others], demand.level, demand.exact)
+            step[others] = self._sloping(asked, own, latents[others])
+        return step, torch.where(others, REACH, REACH_DRAWN)
+
+    def _sloping(self, question: Question, demand: Demand, latents: Tensor, barred: Tensor | None = None) -> Tensor:
+        """Steps `(b, d)` along what the agent's slopes say."""
+
         def look(step: Tensor) -> tuple[Tensor, Tensor]:
             return question.answers(latents + step), question.slopes(latents + step)
 
         agent = question.agent
-        step = newton(look, demand, self.solve(agent, demand, barred), latents, linear=agent.linear)
-        reach = torch.full((len(latents),), REACH)
-        if self.step != "infill" or agent.surroundings is None:
-            return step, reach
-        drawn = infilled(question, demand, latents, agent.surroundings)
-        drawn = planted(question, demand, latents, drawn, agent.surroundings)
-        lacking = [_lacking(question, demand, moved) for moved in (latents, latents + drawn)]
-        worth = lacking[1] < WORTH * lacking[0]
-        return torch.where(worth[:, None], drawn, step), torch.where(worth, REACH_DRAWN, reach)
+        return newton(look, demand, self.solve(agent, demand, barred), latents, linear=agent.linear)
 
     def solve(self, agent: Agent, demand: Demand, barred: Tensor | None = None) -> Solve:
         """Steps from slopes and what is lacking; only sparse ones leave `barred` coordinates `(b, d)` as they are."""

@@ -1,7 +1,8 @@
 """The page of a study's results: self-contained, drawn by its template as SVG."""
 
-from importlib import resources
 from typing import Any
+
+from counterscan.templating import page_style, template
 
 SPOKEN = {
     "auc": "area under the ROC curve",
@@ -39,13 +40,8 @@ def page_of(content: dict[str, Any]) -> str:
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "spoken": lambda name: SPOKEN.get(name, name.replace("_", " "))}
-    template = environment.from_string(_text("templates/study_results.html"))
-    style = _text("web/static/base.css") + _text("templates/page.css")  # report.page_style, which would load torch
-    return template.render(found=content, style=style, headlines=HEADLINES, hints=HINTS)
-
-
-def _text(name: str) -> str:
-    return resources.files("counterscan").joinpath(name).read_text(encoding="utf-8")
+    page = environment.from_string(template("study_results.html"))
+    return page.render(found=content, style=page_style(), headlines=HEADLINES, hints=HINTS)
 
 
 def _number(value: float | None) -> str:
