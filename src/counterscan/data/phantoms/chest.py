@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from counterscan.data.phantoms import chest_anatomy, chest_lesions, fields
 from counterscan.data.phantoms.base import Phantom
+from counterscan.prompts import mentions_of, report
 
 Array = np.ndarray
 CLASSES = ("consolidation", "effusion", "nodule", "pneumothorax", "cardiomegaly")
@@ -64,7 +65,7 @@ def draw(rng: np.random.Generator, size: int, findings: tuple[str, ...]) -> Phan
     for name, change in changes.items():
         facts |= _facts(name, change, anatomy, masks[name])
     labels = {name: int(name in order) for name in CLASSES}
-    return Phantom(image, twin, masks, labels, facts, _report(order, facts), CLASSES)
+    return Phantom(image, twin, masks, labels, facts, report(mentions_of(dict.fromkeys(order, 1), facts)), CLASSES)
 
 
 def _film(rng: np.random.Generator, size: int) -> Film:
@@ -126,20 +127,3 @@ def _facts(name: str, change: chest_lesions.Change, anatomy: chest_anatomy.Anato
     zone = ("upper", "middle", "lower")[int(np.clip(height * 3, 0, 2))]
     facts = {**change.facts, "zone": zone, "area": round(float(mask.mean()), 5)}
     return {f"{name}_{key}": value for key, value in facts.items()}
-
-
-def _report(present: list[str], facts: dict) -> str:
-    if not present:
-        return "The lungs are clear. No acute finding."
-    words = ("side", "zone", "severity")
-    return " ".join(_sentence(name, *(facts[f"{name}_{word}"] for word in words)) for name in present)
-
-
-def _sentence(name: str, side: str, zone: str, severity: str) -> str:
-    if name == "cardiomegaly":
-        return {"small": "Mild", "moderate": "Moderate", "large": "Marked"}[severity] + " cardiomegaly."
-    if side == "both":
-        return f"{severity.capitalize()} bilateral pleural {name}s."
-    if name in ("effusion", "pneumothorax"):
-        return f"{severity.capitalize()} {side} {'pleural ' * (name == 'effusion')}{name}."
-    return f"{severity.capitalize()} {name} in the {side} {zone} zone."
