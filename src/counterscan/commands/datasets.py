@@ -1,4 +1,4 @@
-"""The commands about images and their truth: draw some, look at those there are."""
+"""The commands about images and their truth: draw some, take in public data sets, look at those there are."""
 
 import os
 from pathlib import Path
@@ -32,6 +32,39 @@ def phantoms(
     with progress(kind, n, "phantoms") as done:
         written = write_phantoms(kind, n, out, size=size, seed=seed, findings=names, workers=workers, progress=done)
     typer.echo(f"{n} phantoms: {written / 'labels.csv'}")
+
+
+LAYOUTS = (
+    "aptos2019, chexpert, covid19-radiography, eyepacs, kermany-oct, kits, medmnist, nih-chestxray14, totalsegmentator."
+)
+
+
+def import_data(
+    layout: Annotated[str, typer.Argument(metavar="LAYOUT", help=LAYOUTS)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The data set as it was unpacked; medmnist: a .npz.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for labels.csv and dataset.toml.")],
+    classes: Annotated[
+        str, typer.Option(metavar="A,B", help="Only for medmnist: classes of a file that is none of its own sets.")
+    ] = "",
+) -> None:
+    """Make a manifest of a public data set.
+
+    Nothing in FOLDER changes: where DIR is neither FOLDER nor above it, DIR gets a link to it. Images that the data
+    set lists and FOLDER lacks are in DIR/missing.csv, and the command then leaves with 3. What each layout becomes is
+    told in docs/how-to/public-data-sets.md.
+    """
+    from counterscan.data.importing import import_layout
+    from counterscan.progress import progress
+
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    with progress(layout, 1, "data set") as done:
+        imported = import_layout(layout, folder, out, names)
+        done(1)
+    typer.echo(imported)
+    if imported.missing:
+        raise typer.Exit(SOME_FAILED)
 
 
 def check(manifest: Data, dataset: Dataset = None, workers: Workers = 1) -> None:
