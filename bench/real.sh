@@ -62,6 +62,17 @@ cxr() {
     --work "$work/measured/cxr_masks" --masks 300 --validation-folds 1 2 --test-folds 0 3 4
 }
 
+text() { # class-level prompts; after cxr, whose classifier and judge are asked, and on the folds that it measures on
+  sets cxr cxr_masks
+  counterscan train autoencoder --data "$work/cxr" --out "$work/cxr-autoencoder" --set start=chest/autoencoder \
+    --set steps=500 --set rate=0.0005 --resume
+  counterscan train text-diffusion --data "$work/cxr" --out "$work/cxr-text" \
+    --set autoencoder="$work/cxr-autoencoder" --set steps=2000 --resume
+  counterscan explain "$work/cxr_masks" --fold 0 --fold 3 --fold 4 --classifier "$work/cxr-classifier" \
+    --judge "$work/cxr-judge" --prior "$work/cxr-text" --target normal --with latent-text --out "$work/measured/cxr-text"
+  counterscan score "$work/measured/cxr-text" --json results/cxr_lesion_masks-latent-text.json
+}
+
 classifiers() { # set, phantoms to go on from, radius of the robust one
   local to=$work/retina/$1 kind=$2 radius=$3
   set -- --data "$work/$1" --set flip=true --set rate=0.0005 --resume
@@ -100,4 +111,4 @@ oct() {
   retina oct_kermany oct oct
 }
 
-for one in ${2:-ct kits cxr fundus oct}; do "$one"; done
+for one in ${2:-ct kits cxr text fundus oct}; do "$one"; done

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Train the shipped weights from nothing: `bash bench/shipped.sh WORK [abdomen|chest|fundus|oct]`, hours on two cores. The judge
 # is of another architecture, and learns from other phantoms. A run that was stopped goes on where it was.
-# `share_part` (weights/store.py) takes the guide out of an editor once the classifier that it is has been shipped.
+# Of `weights/store.py`, `share_part` takes the guide out of an editor once the classifier that it is has been shipped, and
+# `pack_weights` halves the denoisers.
 set -euo pipefail
 work=${1:?name a folder for archives and weights}
 
@@ -26,6 +27,9 @@ chest() {
   train classifier chest/judge chest-8 --set network=vgg --set steps=1200 --set rate=0.002 --set seed=2
   train inpainting chest/inpainting chest-7 --classifier "$work/chest/classifier" --set steps=2600 --set seed=1 --set guided=false
   train diffusion-autoencoder chest/diffusion-autoencoder chest-7 --set steps=9000 --set seed=1
+  train growing-gan chest/growing-gan chest-7 --set seed=1
+  train autoencoder chest/autoencoder chest-7 --set seed=1
+  train text-diffusion chest/text-diffusion chest-7 --set autoencoder="$work/chest/autoencoder" --set steps=6000 --set seed=1
 }
 
 fundus() {

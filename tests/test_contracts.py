@@ -127,11 +127,40 @@ class Spots:
         return 0.0
 
 
+class Spoken:
+    """A trivial text prior: latents are 4 x 4 tiles, dark where the text denies something, and bright where not."""
+
+    card = Card(name="spoken", kind="denoiser", shape=(1, SIDE, SIDE), classes=())
+    latents = (1, SIDE // 4, SIDE // 4)
+
+    @property
+    def codec(self) -> "Spoken":
+        return self
+
+    def encode(self, images: Tensor) -> Tensor:
+        return functional.avg_pool2d(images, 4)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return functional.interpolate(latents, scale_factor=4).clamp(-1, 1)
+
+    def text(self, sentences: list[str]) -> tuple[Tensor, Tensor]:
+        denied = torch.tensor([[[float(text.startswith("No"))]] for text in sentences])
+        return denied, torch.ones(len(sentences), 1, dtype=torch.bool)
+
+    def denoiser(self, tokens: Tensor, mask: Tensor):
+        def answer(noisy: Tensor, sigma: Tensor) -> Tensor:
+            level = sigma.view(-1, 1, 1, 1).square()
+            return (0.25 * noisy + (0.2 - 1.1 * tokens[..., None]) * level) / (0.25 + level)
+
+        return answer
+
+
 PRIORS = {  # where it is no editor
     "student": Lit(),
     "diffusion-guidance": Dim(),
     "diffusion-autoencoder": Coarse(),
     "latent-optimisation": Spots(),
+    "latent-text": Spoken(),
 }
 
 

@@ -181,13 +181,15 @@ def _logit(p: float) -> float:
 class Finding:
     """What a counterfactual method found: `images`, and where it has them its `reconstruction` and the `path` there.
 
-    `cases` are facts about each image in plain words and numbers, such as how strongly it had to be pushed.
+    `deviation` `(b, 1, *spatial)` says how far repeated draws differ there, as a share of the window. `cases` are facts
+    about each image in plain words and numbers, such as how strongly it had to be pushed.
     """
 
     images: Tensor
     reconstruction: Tensor | None = None
     path: Tensor | None = None
     cases: Sequence[Mapping[str, Any]] = ()
+    deviation: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,8 @@ class Explanation:
     `images`, `counterfactual` and `reconstruction` are `(b, c, *spatial)` in [-1, 1]; `heatmap` `(b, 1, *spatial)` is
     not negative: for a counterfactual the size of the change as a share of the window. `before` and `after` are
     log-odds `(b, k)`, `found` `(b,)` says whether the counterfactual reached the target. `path`
-    `(b, frames, c, *spatial)` is the way there, where it was asked for. `meta` holds the explainer's repr, seed,
+    `(b, frames, c, *spatial)` is the way there, where it was asked for; `deviation` `(b, 1, *spatial)` how far repeated
+    draws of the change differ, as a share of the window. `meta` holds the explainer's repr, seed,
     queries, seconds and version, and per image facts in `meta["cases"]` where there are any.
     """
 
@@ -210,6 +213,7 @@ class Explanation:
     reconstruction: Tensor | None = None
     after: Tensor | None = None
     path: Tensor | None = None
+    deviation: Tensor | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -267,5 +271,15 @@ class Explanation:
         return case_figure(self.select(slice(index, index + 1)), classes=classes)
 
     def _tensors(self) -> dict[str, Tensor]:
-        names = ("images", "heatmap", "before", "found", "counterfactual", "reconstruction", "after", "path")
+        names = (
+            "images",
+            "heatmap",
+            "before",
+            "found",
+            "counterfactual",
+            "reconstruction",
+            "after",
+            "path",
+            "deviation",
+        )
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

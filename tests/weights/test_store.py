@@ -8,7 +8,7 @@ import torch
 from counterscan.core import Card
 from counterscan.errors import WeightsError
 from counterscan.nets import build
-from counterscan.weights.store import load_weights, save_weights, share_part
+from counterscan.weights.store import load_weights, pack_weights, save_weights, share_part
 
 CARD = Card(
     name="tiny",
@@ -135,3 +135,33 @@ def test_a_part_that_other_weights_hold_is_kept_once(tmp_path):
     other = save_weights(tmp_path / "other", network, own)
     with pytest.raises(WeightsError, match="guide of e is not"):
         share_part(other, "guide", str(known))
+
+
+def test_packed_weights_take_half_and_are_half_a_step_off(tmp_path):
+    settings = {"channels": 1, "outputs": 1, "widths": [32, 48], "depth": 1}
+    network, card = build("resnet", settings), CARD.model_copy(update={"settings": settings})
+    folder = save_weights(tmp_path / "packed", network, card)
+    before, size = load_weights(folder)[0].state_dict(), (folder / "weights.safetensors").stat().st_size
+    pack_weights(folder)
+    after, packed = load_weights(folder)
+    assert (folder / "weights.safetensors").stat().st_size < 0.6 * size
+    assert packed.model_dump(exclude={"sha256"}) == card.model_dump(exclude={"sha256"})
+    off = 0.0
+    for name, value in after.state_dict().items():
+        step = (
+            before[name].flatten(1).abs().amax(1).div(127)
+            if value.ndim > 1
+            else torch.zeros(len(value) if value.ndim else 1)
+        )
+        error = (value - before[name]).flatten(1).abs().amax(1) if value.ndim > 1 else (value - before[name]).abs()
+        assert (error <= 0.51 * step + 1e-6).all(), name
+        off = max(off, float(error.max()))
+    assert off > 0
+    images = torch.randn(4, 1, 32, 32)
+    torch.testing.assert_close(
+        after(images), load_weights(save_weights(tmp_path / "plain", network, card))[0](images), atol=0.05, rtol=0.05
+    )
+    again = (folder / "weights.safetensors").read_bytes()
+    pack_weights(folder)
+    torch.testing.assert_close(load_weights(folder)[0].state_dict(), after.state_dict(), atol=1e-6, rtol=1e-3)
+    assert len((folder / "weights.safetensors").read_bytes()) == len(again)

@@ -77,6 +77,7 @@ class CounterfactualExplainer(Explainer):
             "counterfactual": counterfactual,
             "reconstruction": found.reconstruction,
             "path": found.path,
+            "deviation": found.deviation,
             "heatmap": (counterfactual - reference).abs().mean(1, keepdim=True) / 2,
             "before": before,
             "after": after,

@@ -15,6 +15,7 @@ from counterscan.priors.denoiser import DenoiserPrior, load_denoiser
 from counterscan.priors.editor import load_editor
 from counterscan.priors.generator import load_generator
 from counterscan.priors.segmenter import load_segmenter
+from counterscan.priors.text import TextPrior, load_text_prior
 from counterscan.registry import EXPLAINERS
 
 LOADERS: dict[Any, Callable[[str | Path], Any]] = {
@@ -23,7 +24,13 @@ LOADERS: dict[Any, Callable[[str | Path], Any]] = {
     GeneratorPrior: load_generator,
     ImageCodec: load_codec,
     Segmenter: load_segmenter,
+    TextPrior: load_text_prior,
 }
+NAMED = {
+    DenoiserPrior: "denoiser",
+    GeneratorPrior: "growing-gan",
+    TextPrior: "text-diffusion",
+}  # where not as explainers
 
 
 def needs_prior(name: str) -> bool:
@@ -33,13 +40,18 @@ def needs_prior(name: str) -> bool:
 
 def prior_name(name: str) -> str:
     """What the prior of the explainer called `name` is called beside a classifier: by its kind, or as the explainer."""
-    kind: object = fields(EXPLAINERS[name])[0].type
-    return "denoiser" if kind is DenoiserPrior else "growing-gan" if kind is GeneratorPrior else name
+    kind: Any = fields(EXPLAINERS[name])[0].type
+    return NAMED.get(kind, name)
+
+
+def recipe_name(prior: str) -> str:
+    """The recipe that trains a prior called so."""
+    return "diffusion" if prior == NAMED[DenoiserPrior] else prior
 
 
 def build_explainer(
     name: str,
-    prior: str | Path | DenoiserPrior | Editor | GeneratorPrior | ImageCodec | Segmenter | None = None,
+    prior: str | Path | DenoiserPrior | Editor | GeneratorPrior | ImageCodec | Segmenter | TextPrior | None = None,
     **settings: Any,
 ) -> Explainer:
     """The explainer called `name` with its `prior` (an object, a shipped name or a folder) and its settings.

@@ -13,9 +13,11 @@ OURS = {
     "vgg": "counterscan.nets.vgg:VGG",
     "unet": "counterscan.nets.unet:UNet",
     "discriminator": "counterscan.nets.discriminator:Discriminator",
+    "autoencoder": "counterscan.nets.autoencoder:Autoencoder",
     "denoiser": "counterscan.nets.denoiser:DenoisingUNet",
     "diffusion-autoencoder": "counterscan.nets.semantic_encoder:DiffusionAutoencoder",
     "embedder": "counterscan.nets.embedder:Embedder",
+    "text-denoiser": "counterscan.nets.text_denoiser:TextDenoiser",
     "growing-gan": "counterscan.nets.growing_gan:GrowingGAN",
 }
 MONAI = {"densenet121": "DenseNet121", "resnet18": "resnet18", "resnet50": "resnet50", "basic_unet": "BasicUNet"}

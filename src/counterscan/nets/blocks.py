@@ -1,5 +1,6 @@
 """Parts that several networks are made of."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -53,3 +54,11 @@ def fast_layout(module: Module) -> Module:
 def channels_last(images: Tensor) -> Tensor:
     """The memory order in which two-dimensional convolutions are fastest on CPUs."""
     return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+
+
+def statistic(name: str, values: Sequence[float], otherwise: float, maps: int) -> Tensor:
+    """A number for each map of a code, `(maps, 1, 1)` float32, or `otherwise` for all where a card has none yet."""
+    told = torch.tensor(values or [otherwise] * maps, dtype=torch.float32)
+    if told.shape != (maps,) or not told.isfinite().all():
+        raise ValueError(f"{name} holds {len(values)} numbers; {maps} finite ones are needed")
+    return told.view(-1, 1, 1)

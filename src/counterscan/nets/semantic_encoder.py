@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterscan.nets.blocks import conv
+from counterscan.nets.blocks import conv, statistic
 from counterscan.nets.denoiser import DenoisingUNet
 from counterscan.nets.resnet import ResNet
 
@@ -72,8 +72,8 @@ class DiffusionAutoencoder(nn.Module):
         self.encoder = SemanticEncoder(channels, latents, places, seeing)
         self.denoiser = DenoisingUNet(channels, spread, widths, patch, semantics=latents)
         self.shape = (latents, places, places)
-        self.register_buffer("centre", _statistic("centre", centre, 0.0, latents), persistent=False)
-        self.register_buffer("scale", _statistic("scale", scale, 1.0, latents), persistent=False)
+        self.register_buffer("centre", statistic("centre", centre, 0.0, latents), persistent=False)
+        self.register_buffer("scale", statistic("scale", scale, 1.0, latents), persistent=False)
         if (self.scale <= 0).any():
             raise ValueError("scale holds a number that is not positive")
 
@@ -85,10 +85,3 @@ class DiffusionAutoencoder(nn.Module):
     def forward(self, noisy: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
         """The clean estimate, see `DenoisingUNet`."""
         return self.denoiser(noisy, sigma, rows.view(-1, *self.shape) * self.scale + self.centre)
-
-
-def _statistic(name: str, values: Sequence[float], otherwise: float, latents: int) -> Tensor:
-    told = torch.tensor(values or [otherwise] * latents, dtype=torch.float32)
-    if told.shape != (latents,) or not told.isfinite().all():
-        raise ValueError(f"{name} holds {len(values)} numbers; {latents} finite ones are needed")
-    return told.view(-1, 1, 1)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from counterscan.nets.attention import TokenAttention
 from counterscan.nets.blocks import ConditionedBlock, conv, freeze, zeroed
 from counterscan.nets.resnet import ResNet
 
@@ -18,7 +19,8 @@ class UNet(nn.Module):
     divisible by `patch * 2 ** (len(widths) - 1)`. With `guide`, the settings of a residual classifier, the network
     holds such a classifier, frozen, and sees its stages beside its own: what took that long to learn is there at once.
     What comes out, o, is a change to add to the image; with `fusion` "tanh" or "none" it is the change that leads to
-    tanh(image + o) or tanh(o). Of the skips between equal levels the `skips` coarsest are there (None: all).
+    tanh(image + o) or tanh(o). Of the skips between equal levels the `skips` coarsest are there (None: all). In the
+    `attended` coarsest levels places look at each other and at the tokens of a text, which are `tokens` wide.
     """
 
     def __init__(
@@ -32,6 +34,8 @@ class UNet(nn.Module):
         guide: Mapping[str, Any] | None = None,
         fusion: str = "clamp",
         skips: int | None = None,
+        tokens: int = 0,
+        attended: int = 0,
     ):
         super().__init__()
         self.patch, self.fusion = patch, fusion
@@ -50,22 +54,37 @@ class UNet(nn.Module):
             inner = width
         self.adapters = nn.ModuleList(_adapters(self.guide, widths, patch))
         self.head = zeroed(conv(inner, outputs * patch**2))
+        self.first_attended = len(widths) - attended
+        self.attention = nn.ModuleList(
+            TokenAttention(width, tokens)
+            for width in (*widths[self.first_attended :], *widths[self.first_attended :][::-1])
+        )
 
-    def forward(self, images: Tensor, condition: Tensor, beside: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        condition: Tensor,
+        beside: Tensor | None = None,
+        told: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         x = self.stem(F.pixel_unshuffle(images, self.patch))
         if beside is not None:  # (b, widths[0], h / patch, w / patch): what else is told, place by place
             x = x + beside
-        skips, seen = [], self._seen(images)
+        skips, seen, attending = [], self._seen(images), iter(self.attention)
         for index, stage in enumerate(self.down):
             x = F.avg_pool2d(x, 2) if index else x
             x = x + self.adapters[index](seen[index]) if index < len(seen) else x
             x = _through(stage, x, condition)
+            if told is not None and index >= self.first_attended:
+                x = next(attending)(x, *told)
             skips.append(x)
         x = _through(self.middle, x, condition)
         for index, stage in enumerate(self.up):
             x = F.interpolate(x, scale_factor=2, mode="nearest") if index else x
             skip = skips.pop()
             x = _through(stage, torch.cat([x, skip if index < self.skips else torch.zeros_like(skip)], 1), condition)
+            if told is not None and len(skips) >= self.first_attended:
+                x = next(attending)(x, *told)
         return self._fused(images, F.pixel_shuffle(self.head(F.silu(x)), self.patch))
 
     def _fused(self, images: Tensor, o: Tensor) -> Tensor:

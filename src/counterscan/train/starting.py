@@ -12,6 +12,8 @@ from counterscan.nets import build
 from counterscan.nets.blocks import fast_layout
 from counterscan.weights.store import load_weights
 
+FLOOR = 1e-3  # of the largest deviation: a map of a code that says nothing is not blown up
+
 
 def first_card(name: str, manifest: Manifest, command: str, **known: Any) -> Card:
     """The card of what `command` trains on `manifest`, which says how its images are made; and what else is `known`."""
@@ -58,6 +60,22 @@ def start_from(network: nn.Module, name: str, card: Card) -> None:
             f"{name} is another network, or has other settings ({strange[0]}); --set those of its card, or no start"
         )
     network.load_state_dict({**own, **known})
+
+
+def with_statistics(card: Card, rows: Tensor) -> Card:
+    """The card of a codec with the mean and the deviation of each map of `rows` `(n, d)`, in float32 and no rounder."""
+    wide = rows.double().view(len(rows), card.settings["latents"], -1).transpose(1, 2).flatten(0, 1)
+    scale = wide.std(0, correction=0)
+    scale = scale.clamp_min(FLOOR * float(scale.max()) or 1.0)
+    told = {"centre": wide.mean(0).float().tolist(), "scale": scale.float().tolist()}
+    return card.model_copy(update={"settings": {**card.settings, **told}})
+
+
+def rebuilt(network: nn.Module, card: Card) -> nn.Module:
+    """The network as it will be loaded, with what its card says now."""
+    anew = build(card.network, card.settings)
+    anew.load_state_dict(network.state_dict())
+    return fast_layout(anew).eval()
 
 
 def _kept(network: nn.Module, card: Card, theirs: Card) -> str:

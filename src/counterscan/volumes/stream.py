@@ -188,7 +188,8 @@ def without_images(explanation: Explanation) -> Explanation:
     """Answers, target and facts; what is an image holds nothing, but is there if it was."""
     none = torch.empty(len(explanation), 0)
     changed = None if explanation.counterfactual is None else none
-    return replace(explanation, images=none, heatmap=none, counterfactual=changed, reconstruction=None, path=None)
+    rest = replace(explanation, reconstruction=None, path=None, deviation=None)
+    return replace(rest, images=none, heatmap=none, counterfactual=changed)
 
 
 def joined(parts: list[Explanation]) -> Explanation:

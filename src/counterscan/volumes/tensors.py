@@ -12,7 +12,7 @@ from torch import Tensor
 
 from counterscan.core import Explanation
 
-NAMES = ("images", "heatmap", "before", "found", "counterfactual", "reconstruction", "after", "path")
+NAMES = ("images", "heatmap", "before", "found", "counterfactual", "reconstruction", "after", "path", "deviation")
 KINDS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bool: "BOOL"}  # in safetensors
 FILE = "explanation.safetensors"
 

@@ -1,4 +1,4 @@
-"""How weights are kept and loaded: `weights.safetensors` in half precision beside `card.json`, nothing else."""
+"""How weights are kept and loaded: `weights.safetensors` in half precision or less beside `card.json`, nothing else."""
 
 import hashlib
 import json
@@ -20,6 +20,8 @@ from counterscan.nets.blocks import fast_layout, freeze
 from counterscan.registry import SHIPPED, shipped_weights
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
+STEP = ".step"  # after a tensor's name: that of the size of one of its steps, where it is kept in whole numbers
+PACKED = 4096  # numbers of a tensor, from which on packing pays
 LARGEST = 16384  # of the numbers in a network's settings: widths, depths, sides
 
 
@@ -61,7 +63,7 @@ def load_weights(name: str | Path, kind: str | None = None) -> tuple[nn.Module, 
         raise WeightsError(f"{path} is not what its card was written for (sha256 differs); copy both files again")
     module = _built(card, folder)
     try:
-        module.load_state_dict({name: value.float() for name, value in {**load_file(path), **_shared(card)}.items()})
+        module.load_state_dict({**_unpacked(load_file(path)), **_shared(card)})
     except (SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} does not fit the network {card.network!r} of its card: {_line(error)}") from None
     return freeze(fast_layout(module)), card
@@ -70,8 +72,8 @@ def load_weights(name: str | Path, kind: str | None = None) -> tuple[nn.Module, 
 def share_part(folder: Path, part: str, name: str) -> None:
     """Take `part` out of the weights in `folder`, which another's, `name`, are; from now on these are loaded for it."""
     card, theirs = load_card(folder), find_weights(name)
-    known, shared = load_file(folder / WEIGHTS), load_file(theirs / WEIGHTS)
-    if any(key not in shared or not torch.equal(value, shared[key]) for key, value in _of(part, known).items()):
+    known, shared = load_file(folder / WEIGHTS), _unpacked(load_file(theirs / WEIGHTS))
+    if any(key not in shared or not torch.equal(value, _half(shared[key])) for key, value in _of(part, known).items()):
         raise WeightsError(f"{part} of {card.name} is not {name}; keep it, or train it with that one again")
     card = card.model_copy(update={"parts": {**card.parts, part: (name, load_card(theirs).sha256)}})
     rest = {key: value for key, value in known.items() if not key.startswith(f"{part}.")}
@@ -87,8 +89,38 @@ def _shared(card: Card) -> dict[str, torch.Tensor]:
             raise WeightsError(
                 f"{card.name} needs the {name} that it was trained with, and this is another; train it again"
             )
-        found |= {f"{part}.{key}": value for key, value in load_file(path).items()}
+        found |= {f"{part}.{key}": value for key, value in _unpacked(load_file(path)).items()}
     return found
+
+
+def pack_weights(folder: Path) -> None:
+    """Keep the large tensors of the weights in `folder` in a byte a number, which halves the file.
+
+    Each row counts in steps of its own, a 127th of its largest entry; half a step is what a number is off at most.
+    """
+    card, state = load_card(folder), _unpacked(load_file(folder / WEIGHTS))
+    packed: dict[str, torch.Tensor] = {}
+    for name, value in state.items():
+        if value.ndim < 2 or value.numel() < PACKED:
+            packed[name] = _half(value)
+            continue
+        step = _half(value.flatten(1).abs().amax(1) / 127).clamp_min(torch.finfo(torch.float16).tiny)
+        packed[name] = (value / _wide(step, value)).round().clamp(-127, 127).to(torch.int8)
+        packed[name + STEP] = step
+    _write(folder, packed, card)
+
+
+def _unpacked(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors in float32, those that are kept in whole numbers times their steps."""
+    values = {name: value.float() for name, value in state.items() if not name.endswith(STEP)}
+    for name in values:
+        if name + STEP in state:
+            values[name] = values[name] * _wide(state[name + STEP], values[name])
+    return values
+
+
+def _wide(step: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    return step.float().view(-1, *[1] * (value.ndim - 1))
 
 
 def _of(part: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -15,14 +15,8 @@ from counterscan.priors.codec import NETWORK, DiffusionCodec, Told, load_codec
 from counterscan.registry import RECIPES
 from counterscan.train.parts import parts
 from counterscan.train.recipes import diffusion_autoencoder as recipe
-from counterscan.train.recipes.diffusion_autoencoder import (
-    FLOOR,
-    Reading,
-    followed,
-    round_trip,
-    rows_of,
-    with_statistics,
-)
+from counterscan.train.recipes.diffusion_autoencoder import Reading, followed, round_trip, rows_of
+from counterscan.train.starting import FLOOR, with_statistics
 from counterscan.weights.store import load_card
 
 QUICK = {

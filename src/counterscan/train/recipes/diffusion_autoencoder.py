@@ -21,8 +21,6 @@ from counterscan.core import Card, Denoiser
 from counterscan.data.batches import Images, open_images
 from counterscan.data.manifest import Manifest
 from counterscan.metrics.closeness import structural_similarity
-from counterscan.nets import build
-from counterscan.nets.blocks import fast_layout
 from counterscan.nets.code_reader import CodeReader
 from counterscan.priors.codec import NETWORK, DiffusionCodec, Told, encoded
 from counterscan.priors.denoiser import NetworkDenoiser
@@ -30,13 +28,12 @@ from counterscan.registry import RECIPES
 from counterscan.train.denoising import DiffusionTask, spread
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
-from counterscan.train.starting import channels_of, first_card, first_network
+from counterscan.train.starting import channels_of, first_card, first_network, rebuilt, with_statistics
 from counterscan.weights.store import save_weights
 
 MEASURED = 32  # test images that are sent there and back
 MEASURED_AT = (5, 10, 20)  # steps of one way
 SHOWN_IN = 10  # steps of one way in a preview
-FLOOR = 1e-3  # of the largest deviation: a number of the code that says nothing is not blown up
 BATCH = 64
 
 
@@ -88,7 +85,7 @@ class DiffusionAutoencoderRecipe:
         )
         network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         card = with_statistics(card, rows_of(network, card, images["train"]))
-        network = _rebuilt(network, card)
+        network = rebuilt(network, card)
         metrics = {f"test_{name}": value for name, value in task.errors(network, "test").items()}
         metrics |= {f"test_{name}": value for name, value in measured(network, card, images["test"]).items()}
         return save_weights(out, network, card.model_copy(update={"metrics": metrics}))
@@ -153,22 +150,6 @@ def rows_of(network: nn.Module, card: Card, images: Images) -> Tensor:
     """The rows `(n, d)` of all `images`."""
     denoiser = NetworkDenoiser(network, card)
     return torch.cat([encoded(denoiser, images.batch(chosen)) for chosen in torch.arange(len(images)).split(BATCH)])
-
-
-def with_statistics(card: Card, rows: Tensor) -> Card:
-    """The card with the mean and the deviation of each map of `rows` `(n, d)`, in float32 and no rounder."""
-    wide = rows.double().view(len(rows), card.settings["latents"], -1).transpose(1, 2).flatten(0, 1)
-    scale = wide.std(0, correction=0)
-    scale = scale.clamp_min(FLOOR * float(scale.max()) or 1.0)
-    told = {"centre": wide.mean(0).float().tolist(), "scale": scale.float().tolist()}
-    return card.model_copy(update={"settings": {**card.settings, **told}})
-
-
-def _rebuilt(network: nn.Module, card: Card) -> nn.Module:
-    """The network as it will be loaded, with the statistics of its card."""
-    anew = build(card.network, card.settings)
-    anew.load_state_dict(network.state_dict())
-    return fast_layout(anew).eval()
 
 
 def measured(network: nn.Module, card: Card, images: Images) -> Mapping[str, Any]:
