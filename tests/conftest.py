@@ -1,5 +1,6 @@
 """A generator whose map from latents to images is known exactly, for the tests of all that moves latents."""
 
+import pickle
 from functools import cached_property
 
 import pytest
@@ -9,6 +10,7 @@ from torch.nn import functional
 
 from counterscan.classifiers.torch import TorchClassifier
 from counterscan.core import Card
+from counterscan.engine.work import Hands
 from counterscan.priors.generator import on_sphere
 
 SIDE, TILES, PIXELS = 4, 16, 4  # tiles a side, tiles, pixels a tile
@@ -67,3 +69,24 @@ def bright():
         return TorchClassifier(Bright(classes, bias).eval(), Card(**known | card))
 
     return build
+
+
+class Elsewhere:
+    """An engine that treats work as other processes do, in this one: all is pickled, and comes in another order."""
+
+    def __init__(self, ahead: int = 3):
+        self.ahead = ahead
+        self.tasks = []
+
+    def __call__(self, work, take):
+        hands = Hands(work.packed())
+        while tasks := [task for _ in range(self.ahead) if (task := take()) is not None]:
+            self.tasks += tasks
+            for task in reversed(tasks):
+                yield task, pickle.loads(pickle.dumps(hands(pickle.loads(pickle.dumps(task))))).opened()
+
+
+@pytest.fixture
+def elsewhere():
+    """Builds an engine that takes so many tasks ahead."""
+    return Elsewhere

@@ -170,7 +170,7 @@ def test_a_warning_is_one_plain_line_told_once(place, monkeypatch):
     assert lines[0].startswith("counterscan: in/labels.csv: patient p is in splits")
     assert "UserWarning" not in answer.stderr
 
-    def warns(job):
+    def warns(job, engine, shard):
         for number in range(4):
             warnings.warn(f"one\n  {number % 2}", stacklevel=1 + number // 2)
         raise CounterscanError("the end")
@@ -201,7 +201,7 @@ def test_another_job_in_the_same_folder_is_refused(place):
 
 
 def test_ctrl_c_says_how_to_go_on(place, monkeypatch):
-    def interrupted(job):
+    def interrupted(job, engine, shard):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(engine, "run", interrupted)
@@ -211,7 +211,7 @@ def test_ctrl_c_says_how_to_go_on(place, monkeypatch):
 
 
 def test_what_nobody_foresaw_keeps_its_traceback(place, monkeypatch):
-    def astonished(job):
+    def astonished(job, engine, shard):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(engine, "run", astonished)

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,13 +18,15 @@ import torch
 from PIL import Image
 from torch.nn.functional import avg_pool2d
 
-from counterscan import engine
 from counterscan.core import Card, Explanation, Target
 from counterscan.data.manifest import find_cases
 from counterscan.engine import Job, run
+from counterscan.engine.local import Workers
+from counterscan.engine.sharding import Shard
 from counterscan.errors import ClassifierError, CounterscanError
 from counterscan.explainers.inpainting import Inpainting
 from counterscan.metrics.masks import MaskRule
+from counterscan.outputs import CaseFolders
 
 SIDE = 32
 CARD = Card(name="bright", shape=(1, 48, 48), classes=("bright",))  # another size than the editor's
@@ -164,17 +167,7 @@ def test_bad_images_are_listed_and_the_others_are_done(folder, tmp_path):
 
 
 def test_an_image_that_the_classifier_cannot_answer_fails_alone(folder, tmp_path):
-    class Moody(Brightest):
-        def __call__(self, images: torch.Tensor) -> torch.Tensor:
-            if (images.flatten(1).max(1).values < 0).any():  # number 3
-                raise ClassifierError("moody answered NaN")
-            return super().__call__(images)
-
-    class Halver(Dimmer):
-        def __call__(self, images: torch.Tensor, target: Target) -> torch.Tensor:
-            return images * 0.5 + 0.5
-
-    outcome = run(job(folder, tmp_path / "out", classifier=Moody(), explainer=Inpainting(Halver())))
+    outcome = run(job(folder, tmp_path / "out", classifier=Moody(), explainer=Inpainting(Brightener())))
     assert [name for _, name, _ in outcome.failed] == ["3"]
     assert len(outcome.rows) == 6
 
@@ -206,7 +199,7 @@ def test_another_job_in_the_same_folder_is_refused(folder, tmp_path):
 def test_an_interrupted_job_ends_as_an_undisturbed_one(folder, tmp_path, monkeypatch):
     run(job(folder, tmp_path / "whole"))
     wrote = []
-    write = engine.CaseFolders.write
+    write = CaseFolders.write
 
     def stop_after_four(*args):
         if len(wrote) == 4:
@@ -214,11 +207,11 @@ def test_an_interrupted_job_ends_as_an_undisturbed_one(folder, tmp_path, monkeyp
         wrote.append(1)
         return write(*args)
 
-    monkeypatch.setattr(engine.CaseFolders, "write", stop_after_four)
+    monkeypatch.setattr(CaseFolders, "write", stop_after_four)
     with pytest.raises(KeyboardInterrupt):
         run(job(folder, tmp_path / "cut"))
     (tmp_path / "cut" / "cases" / ".5.part").mkdir()  # what a killed process leaves
-    monkeypatch.setattr(engine.CaseFolders, "write", write)
+    monkeypatch.setattr(CaseFolders, "write", write)
     run(job(folder, tmp_path / "cut"))
     assert everything(tmp_path / "cut") == everything(tmp_path / "whole")
 
@@ -265,3 +258,126 @@ def test_the_judge_answers_before_and_after(folder, tmp_path):
     run(job(folder, tmp_path / "out", judge=Brightest(), names={"judge": "bright"}))
     meta = Explanation.load(tmp_path / "out" / "cases" / "0").meta
     assert meta["judge_before"][0][0] > 0 > meta["judge_after"][0][0]
+
+
+def tables(out: Path) -> dict[str, list[list[str]]]:
+    """The tables of a finished job, without the times in them."""
+    found = {}
+    for path in sorted(out.glob("*.csv")):
+        rows = list(csv.DictReader(path.open()))
+        found[path.name] = [[value for name, value in row.items() if name != "seconds"] for row in rows]
+    return found
+
+
+def test_who_does_it_and_in_what_order_does_not_matter(folder, tmp_path, elsewhere):
+    (folder / "a" / "text.dcm").write_text("not an image")
+    run(job(folder, tmp_path / "one"))
+    outcome = run(job(folder, tmp_path / "many"), elsewhere(ahead=2))
+    assert everything(tmp_path / "many") == everything(tmp_path / "one")
+    assert tables(tmp_path / "many") == tables(tmp_path / "one")
+    assert [row["name"] for row in outcome.rows] == [
+        case.name for case in find_cases(folder).cases if case.name != "text"
+    ]
+
+
+def test_what_is_done_already_is_given_to_nobody(folder, tmp_path, elsewhere):
+    run(job(folder, tmp_path / "out"))
+    cut = sorted((tmp_path / "out" / "cases").iterdir())[0]
+    shutil.rmtree(cut)
+    engine = elsewhere()
+    assert len(run(job(folder, tmp_path / "out"), engine).rows) == 7
+    assert len(engine.tasks) == 1
+    assert cut.is_dir()
+
+
+class Dying(Dimmer):
+    """Kills the first process that it is asked in."""
+
+    def __call__(self, images: torch.Tensor, target: Target) -> torch.Tensor:
+        mark = Path(os.environ["COUNTERSCAN_TEST_MARK"])
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(images, target)
+
+
+def test_two_workers_one_of_them_killed_end_as_one_process(folder, tmp_path, monkeypatch):
+    run(job(folder, tmp_path / "one", explainer=Inpainting(Dimmer())))
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])  # where a worker finds this file
+    monkeypatch.setenv("COUNTERSCAN_TEST_MARK", str(tmp_path / "died"))
+    run(job(folder, tmp_path / "two", explainer=Inpainting(Dying())), Workers(2))
+    assert (tmp_path / "died").exists()
+    ours, theirs = everything(tmp_path / "two"), everything(tmp_path / "one")
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name] == theirs[name] for name in ours if not name.endswith(".json"))
+    assert tables(tmp_path / "two") == tables(tmp_path / "one")
+
+
+def test_a_volume_is_handed_on_by_itself(tmp_path, elsewhere):
+    for number in range(3):
+        volume = np.random.default_rng(number).integers(0, 60, (40, 36, 5)).astype(np.int16)
+        volume[10:20, 10:20, 1:4] = 250
+        (tmp_path / "in").mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(volume, np.diag([1, 1, 2, 1.0])), tmp_path / "in" / f"{number}.nii.gz")
+    picture(tmp_path / "in" / "p.png", bright=True, seed=1)
+    engine = elsewhere(ahead=1)
+    outcome = run(job(tmp_path / "in", tmp_path / "out"), engine)
+    assert [row["slices"] for row in outcome.rows] == [5, 5, 5, 1]
+    assert {(0, 1), (1, 2), (2, 3)} <= set(engine.tasks)
+
+
+def test_parts_on_machines_that_share_a_folder_end_as_the_whole(folder, tmp_path):
+    (folder / "a" / "text.dcm").write_text("not an image")
+    run(job(folder, tmp_path / "whole"))
+    first = run(job(folder, tmp_path / "parts"), shard=Shard(2, 3))
+    assert 0 < len(first.rows) < 7
+    assert first.missing == (Shard(1, 3), Shard(3, 3))
+    assert not (tmp_path / "parts" / "cases.csv").exists()
+    run(job(folder, tmp_path / "parts", names={"command": "typed elsewhere"}), shard=Shard(1, 3))
+    last = run(job(folder, tmp_path / "parts"), shard=Shard(3, 3))
+    assert not last.missing
+    assert len(last.rows) == 7
+    assert [name for _, name, _ in last.failed] == ["text"]
+    assert tables(tmp_path / "parts") == tables(tmp_path / "whole")
+    assert (tmp_path / "parts" / "index.html").exists()
+
+
+def test_a_run_of_the_whole_does_what_parts_have_left(folder, tmp_path):
+    run(job(folder, tmp_path / "whole"))
+    run(job(folder, tmp_path / "parts"), shard=Shard(1, 2))
+    assert len(run(job(folder, tmp_path / "parts")).rows) == 7
+    assert everything(tmp_path / "parts") == everything(tmp_path / "whole")
+    assert not (tmp_path / "parts" / ".shards").exists()
+
+
+def test_more_parts_than_batches_is_no_fault(folder, tmp_path):
+    outcome = run(job(folder, tmp_path / "out"), shard=Shard(9, 9))
+    assert (outcome.rows, len(outcome.missing)) == ([], 8)
+
+
+class Moody(Brightest):
+    """Cannot answer where an image is dark."""
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        if (images.flatten(1).max(1).values < 0).any():
+            raise ClassifierError("moody answered NaN")
+        return super().__call__(images)
+
+
+class Brightener(Dimmer):
+    """Edits all into something bright."""
+
+    def __call__(self, images: torch.Tensor, target: Target) -> torch.Tensor:
+        return images * 0.5 + 0.5
+
+
+@pytest.mark.parametrize("hopeless", [True, False])
+def test_the_first_batch_decides_whether_a_job_is_hopeless_whoever_does_it(tmp_path, elsewhere, hopeless):
+    for number in range(6):
+        picture(tmp_path / "in" / f"{number}.png", bright=(number < 3) != hopeless, seed=number)
+    moody = job(tmp_path / "in", tmp_path / "out", classifier=Moody(), explainer=Inpainting(Brightener()))
+    if hopeless:
+        with pytest.raises(ClassifierError, match="moody answered NaN"):
+            run(moody, elsewhere(ahead=2))
+        return
+    assert [name for _, name, _ in run(moody, elsewhere(ahead=2)).failed] == ["3", "4", "5"]

@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from counterscan import scores
 from counterscan.classifiers.torch import TorchClassifier
 from counterscan.core import Card, Explanation, Target
 from counterscan.data.manifest import read_manifest
+from counterscan.engine.local import Workers
+from counterscan.engine.sharding import Shard
 from counterscan.errors import CounterscanError, ManifestError
 from counterscan.metrics.masks import MaskRule
 from counterscan.score import choose_rule, compare, printable, score, score_folder
@@ -214,3 +218,55 @@ def test_masks_that_say_how_sure_they_are_are_asked_how_far_they_are_off(archive
 def test_real_images_need_a_judge(archive, tmp_path):
     with pytest.raises(CounterscanError, match="give --judge"):
         score(explain(archive, tmp_path / "out"), real=read_manifest(archive))
+
+
+@pytest.fixture
+def by_three(monkeypatch):
+    monkeypatch.setattr(scores, "TOGETHER", 3)
+
+
+def told(folder):
+    return [(folder / name).read_bytes() for name in ("score.json", "scores.csv")]
+
+
+SURE = MaskRule(0.1, confidence_intercept=0.0, confidence_slope=1.0)
+
+
+@pytest.mark.usefixtures("by_three")
+def test_who_measures_and_in_what_order_does_not_matter(archive, tmp_path, elsewhere):
+    one, many = explain(archive, tmp_path / "one"), explain(archive, tmp_path / "many")
+    score(one, rule=SURE, judge=Dark())
+    score(many, rule=SURE, judge=Dark(), engine=elsewhere(2))
+    assert told(many) == told(one)
+    assert [sorted(path.name for path in (folder / "truth").iterdir()) for folder in (one, many)] == [
+        sorted([f"case{index}.{kind}.png" for index in range(8) for kind in ("mask", "twin")])
+    ] * 2
+
+
+@pytest.mark.usefixtures("by_three")
+def test_parts_keep_what_they_measured_until_all_are_there(archive, tmp_path):
+    whole, parts = explain(archive, tmp_path / "whole"), explain(archive, tmp_path / "parts")
+    score(whole, rule=SURE, judge=Dark())
+    waiting = score(parts, rule=SURE, judge=Dark(), shard=Shard(3, 3))
+    assert waiting == {"shard": "3/3", "missing": ["1/3", "2/3"]}
+    assert "missing: 1/3, 2/3" in printable(waiting)
+    score(parts, shard=Shard(1, 3))  # another question, whose answers are no use here
+    assert score(parts, rule=SURE, judge=Dark(), shard=Shard(2, 3))["missing"] == ["1/3"]
+    assert "metrics" in score(parts, rule=SURE, judge=Dark(), shard=Shard(1, 3))
+    assert told(parts) == told(whole)
+    score(parts, rule=SURE, judge=Dark())
+    assert not (parts / ".shards").exists()
+    assert told(parts) == told(whole)
+
+
+def test_two_workers_with_models_of_their_own_measure_what_one_process_measures(archive, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])  # where a worker finds the judge
+    monkeypatch.setattr(scores, "TOGETHER", 4)
+    one, two = explain(archive, tmp_path / "one"), explain(archive, tmp_path / "two")
+    score(one, judge=Dark())
+    score(two, judge=Dark(), engine=Workers(2), again=models)
+    assert told(two) == told(one)
+
+
+def models():
+    return scores.Models(judge=Dark())

@@ -13,6 +13,7 @@ from counterscan.commands import (
     datasets,
     environment,
     explaining,
+    inducing,
     measuring,
     models,
     studying,
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="Look at a dataset.", no_args_is_help=True, rich_markup_mode=None)
+data = typer.Typer(help="Look at a dataset, or take in a public one.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data")
 classifiers = typer.Typer(help="Look at a classifier, or serve it.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(classifiers, name="classifier")
@@ -94,6 +95,7 @@ def _one_line(text: str) -> str:
 add(environment.demo)
 add(datasets.phantoms)
 add(datasets.check, "check", data)
+add(datasets.import_data, "import", data)
 add(models.check_classifier, "check", classifiers)
 add(models.serve_classifier, "serve", classifiers, cure="start it again with the same command")
 add(models.train, cure="add --resume to the same command to go on")
@@ -101,6 +103,7 @@ add(agents.fit)
 add(agents.directions)
 add(explaining.explain)
 add(explaining.segment)
+add(inducing.induce)
 add(synthesis.synthesise)
 add(measuring.score)
 add(measuring.sanity, cure="nothing is written before the end, so run it again")

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from counterscan.data.window import Window
 from counterscan.engine import Job
 from counterscan.errors import CounterscanError, ScanError, UnknownName, WeightsError, did_you_mean
 from counterscan.explainers.base import AttributionExplainer, Explainer
-from counterscan.explainers.build import build_explainer, needs_prior, prior_name
+from counterscan.explainers.build import build_explainer, needs_prior, prior_name, recipe_name
 from counterscan.metrics.masks import MaskRule
 from counterscan.registry import EXPLAINERS, RECIPES, shipped_weights
 
@@ -39,17 +40,23 @@ def prepare(
     threshold: float | None = None,
     rule: Path | None = None,
     masks_only: bool = False,
+    manifest: Manifest | None = None,
     **rest: Any,
 ) -> Job:
-    """The job that these words ask for; CounterscanError names the first word that is wrong, and the cure."""
+    """The job that these words ask for; CounterscanError names the first word that is wrong, and the cure.
+
+    A `manifest` stands for what was read of `inputs` before.
+    """
+    words = {name: word for name, word in locals().items() if name != "rest"} | rest
     asked = load_classifier(classifier, card)
     prior = prior or default_prior(method, classifier)
     given = default_settings(method, classifier) | read_settings(EXPLAINERS[method], settings)
     explainer = build_explainer(method, prior=prior or None, **given)
     wanted = Target.parse(target, asked.card)
     check_fit(explainer, asked.card, wanted)
-    manifest = open_inputs(inputs, dataset)
-    manifest = manifest.select(split=split or None, folds=folds or None, where=where or None)
+    if manifest is None:
+        manifest = open_inputs(inputs, dataset)
+        manifest = manifest.select(split=split or None, folds=folds or None, where=where or None)
     chosen = choose_rule(explainer, threshold, rule)
     if masks_only and chosen is None and isinstance(explainer, AttributionExplainer):
         raise CounterscanError(
@@ -76,6 +83,7 @@ def prepare(
         rule=chosen,
         masks_only=masks_only,
         names=names,
+        again=partial(prepare, **words | {"manifest": manifest}),
         **rest,
     )
 
@@ -116,10 +124,9 @@ def default_prior(method: str, classifier: str) -> str:
     if classifier in shipped_weights() and near in shipped_weights():
         return near
     known = [name for name in shipped_weights() if name.endswith(f"/{kind}")]
-    recipe = "diffusion" if kind == "denoiser" else kind
     raise WeightsError(
         f"{method} needs a prior that was trained for {classifier}: give --prior with a folder that "
-        f"`counterscan train {recipe}` wrote" + (f", or one of {', '.join(known)}" if known else "")
+        f"`counterscan train {recipe_name(kind)}` wrote" + (f", or one of {', '.join(known)}" if known else "")
     )
 
 

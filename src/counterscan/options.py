@@ -53,4 +53,11 @@ Rule = Annotated[
 Seed = Annotated[int, typer.Option(metavar="N", help="All that is random replays from this number.")]
 Batch = Annotated[int, typer.Option(metavar="N", min=1, help="How many slices are explained at once.")]
 Workers = Annotated[int, typer.Option(metavar="N", min=1, help="How many processes work.")]
+ShardText = Annotated[
+    str, typer.Option("--shard", metavar="I/N", help="Only part I of N; each machine does its own, into one folder.")
+]
+EngineName = Annotated[str, typer.Option("--engine", metavar="NAME", help="local, or ray for many machines.")]
+Address = Annotated[
+    str, typer.Option("--address", metavar="HOST:PORT", help="Of a ray cluster that is there, or auto.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would run, and stop.")]

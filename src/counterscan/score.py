@@ -3,94 +3,31 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from counterscan.classifiers.features import Extractor
 from counterscan.core import Classifier, Explanation
 from counterscan.data.files import write_whole
-from counterscan.data.manifest import Case, Manifest, find_cases, read_manifest
+from counterscan.data.manifest import Manifest, find_cases, read_manifest
+from counterscan.engine.local import HERE
+from counterscan.engine.sharding import WHOLE, Notes, Shard
+from counterscan.engine.work import Engine
 from counterscan.errors import CounterscanError, ManifestError
-from counterscan.metrics.calibration import HEALTHY_LIMIT, LEVELS, SHARES, Calibration, iou_curve, search
-from counterscan.metrics.confidence import Objects
-from counterscan.metrics.identity import Verifier, beside, identity, load_verifier, promise
-from counterscan.metrics.intervals import Estimate, bootstrap, paired
+from counterscan.metrics.calibration import HEALTHY_LIMIT, Calibration, search
+from counterscan.metrics.identity import Verifier, beside, load_verifier, promise
+from counterscan.metrics.intervals import Estimate, paired
 from counterscan.metrics.masks import MaskRule
 from counterscan.metrics.populations import realism
-from counterscan.metrics.truth import Truth, read_truth
 from counterscan.metrics.validity import attempted
-from counterscan.pictures import grey
-from counterscan.registry import METRICS
+from counterscan.scores import Measuring, Models, Scores, case_folders, forget_parts, measured, stranger, with_truth
 
 ENOUGH = 2000  # images that a mask rule is chosen on; of more, every so manieth is taken
-
-
-@dataclass
-class Scores:
-    """Values per image, as they come: nothing here grows with the images' size."""
-
-    names: list[str] = field(default_factory=list)
-    slices: list[int] = field(default_factory=list)
-    patients: list[str] = field(default_factory=list)
-    values: dict[str, list[float]] = field(default_factory=dict)
-    curves: dict[bool, list[np.ndarray]] = field(default_factory=lambda: {False: [], True: []})
-    objects: Objects = field(default_factory=Objects)
-
-    def add(
-        self,
-        name: str,
-        explanation: Explanation,
-        truth: Truth,
-        verifier: Verifier | None = None,
-        **judges: Classifier | None,
-    ) -> None:
-        """Measure one case, each of its slices an image."""
-        self.names += [name] * len(explanation)
-        self.slices += range(len(explanation))
-        self.patients += truth.patients
-        found = {metric: METRICS[metric](explanation, truth=truth, **judges) for metric in METRICS}
-        if verifier is not None:
-            found |= identity(explanation, verifier, truth)
-        for metric, values in found.items():
-            self.values.setdefault(metric, []).extend(values.tolist())
-        for relative, curves in self.curves.items():
-            curves += _curves(explanation, truth, relative)
-        self.objects.add(explanation, truth)
-
-    def estimates(self) -> dict[str, Estimate]:
-        """The mean of each metric that is defined for some image, with its interval by patient.
-
-        `confidence_error` is the expected calibration error of how sure masks say they are of their objects.
-        """
-        found = {name: bootstrap(values, self.patients) for name, values in self._with_best().items()}
-        if self.objects.hits:
-            found["confidence_error"] = self.objects.error()
-        return {name: estimate for name, estimate in found.items() if estimate.n}
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """One row an image: its name, slice and patient, and what is defined of its values."""
-        columns = self._with_best()
-        for index, name in enumerate(self.names):
-            row = {"name": name, "slice": self.slices[index], "patient": self.patients[index]}
-            known = {key: values[index] for key, values in columns.items()}
-            yield {**row, **{key: "" if np.isnan(value) else float(f"{value:.6g}") for key, value in known.items()}}
-
-    def _with_best(self) -> dict[str, list[float]]:
-        """The values, and `best_iou`: IoU at the one threshold, absolute or relative, that is best on these images."""
-        best, highest = np.full(len(self.names), np.nan), -1.0
-        for curves in self.curves.values():
-            table = np.array(curves, dtype=np.float32)
-            lesion = ~np.isnan(table).any(1) if len(table) else np.zeros(0, bool)
-            means = table[lesion].mean(0) if lesion.any() else np.zeros(1)
-            if lesion.any() and means.max() > highest:
-                best, highest = table[:, means.argmax()].astype(float), float(means.max())
-        return {**self.values, "best_iou": best.tolist()}
 
 
 def score(
@@ -103,6 +40,10 @@ def score(
     verifier: Verifier | None = None,
     real: Manifest | None = None,
     command: str = "",
+    engine: Engine = HERE,
+    shard: Shard = WHOLE,
+    again: Callable[[], Models] | None = None,
+    page: bool = False,
 ) -> dict[str, Any]:
     """Score what `explain` wrote into `folder`, reading one case at a time; write score.json and scores.csv there.
 
@@ -110,7 +51,10 @@ def score(
     by one chosen on the explanations in `validation` (their own manifest's masks), else by the rule they carry. A
     `verifier` says whether counterfactuals keep the anatomy, beside the rate that its card says true pairs reach. With
     `real` images the counterfactuals are compared with those that show what was asked for, as sets, in the features of
-    the judge (`metrics/populations.py`).
+    the judge (`metrics/populations.py`). `engine` says where cases are measured; `again` makes the models in another
+    process, and without it they are pickled. One part (`shard`) of the job keeps what it measured for the part that
+    finishes last, or for a run of the whole; until then the answer holds which parts are `missing`. A `page` is
+    written anew, if asked for.
     Raises CounterscanError for a folder without explanations, ManifestError where `truth` knows none of the cases.
     """
     folder = Path(folder)
@@ -122,27 +66,38 @@ def score(
     truth = truth or own_manifest(run)
     if real is not None and judge is None:
         raise CounterscanError("images are compared with real ones in the features of a judge; give --judge, too")
-    scores, used = Scores(), rule
-    for name, explanation, known in with_truth(folder, truth, rule):
-        scores.add(name, explanation, known, verifier, classifier=classifier, judge=judge)
-        _keep_truth(folder / "truth", name, known)
-        used = MaskRule.of(explanation)
-    result = {
-        "command": command,
-        "version": metadata.version("counterscan"),
-        "explainer": run.get("explainer", ""),
-        "classifier": run.get("classifier", ""),
-        "target": run.get("target", ""),
-        "n": len(scores.names),
-        "metrics": {name: estimate.to_dict() for name, estimate in sorted(scores.estimates().items())},
-        "mask_rule": used.to_dict() if used else {},
-        "calibration": _facts(calibration, validation),
-        **({"verifier": promise(verifier.card)} if verifier else {}),
-        **({"realism": realism(folder, real, Extractor.of(judge)).to_dict()} if real and judge else {}),
-    }
+    models, names = Models(classifier, judge, verifier), tuple(path.name for path in case_folders(folder))
+    measuring = Measuring(folder, names, truth, rule, models)
+    scores, missing = measured(measuring, again, engine, shard)
+    if truth is not None and not scores.matched and not missing:
+        raise stranger(truth, folder, len(names))
+    with Notes(folder).alone(shard) as mine:
+        if missing or not mine:
+            return {"shard": str(shard), "missing": [str(one) for one in missing]}
+        result = {
+            "command": command,
+            "version": metadata.version("counterscan"),
+            **{fact: run.get(fact, "") for fact in ("explainer", "classifier", "target")},
+            "n": len(scores.names),
+            "metrics": {name: estimate.to_dict() for name, estimate in sorted(scores.estimates().items())},
+            "mask_rule": scores.rule.to_dict() if scores.rule else {},
+            "calibration": _facts(calibration, validation),
+            **({"verifier": promise(verifier.card)} if verifier else {}),
+            **({"realism": realism(folder, real, Extractor.of(judge)).to_dict()} if real and judge else {}),
+        }
+        _write(folder, scores, result, page)
+    if shard.whole:
+        forget_parts(folder)
+    return result
+
+
+def _write(folder: Path, scores: Scores, result: dict[str, Any], page: bool) -> None:
     write_whole(folder / "scores.csv", _table(list(scores.rows())).encode())
     write_whole(folder / "score.json", (json.dumps(result, indent=1) + "\n").encode())
-    return result
+    if page:
+        from counterscan.report import write_page
+
+        write_page(folder)
 
 
 def score_folder(
@@ -155,28 +110,44 @@ def score_folder(
     verifier: str = "",
     real: Path | None = None,
     command: str = "",
+    engine: Engine = HERE,
+    shard: Shard = WHOLE,
 ) -> str:
     """What `counterscan score` does: names become things, the page is written anew, the answer is a table to print."""
-    from counterscan.classifiers.load import load_classifier
-    from counterscan.report import write_page
-
     manifest = find_cases(truth) if truth else None
     run = read_run(folder)
     needed = Explanation.load(case_folders(folder)[0]).reconstruction is not None  # to measure what the codec flips
+    asked = (classifier or run["classifier"]) if classifier or needed else ""
+    again = partial(load_models, asked, judge or run.get("judge", ""), verifier)
+    models = again()
     result = score(
         folder,
         manifest,
-        load_classifier(judge or run["judge"]) if judge or run.get("judge") else None,
+        models.judge,
         validation,
-        classifier=load_classifier(classifier or run["classifier"]) if classifier or needed else None,
-        verifier=load_verifier(verifier) if verifier else None,
+        classifier=models.classifier,
+        verifier=models.verifier,
         real=find_cases(real) if real else None,
         command=command,
+        engine=engine,
+        shard=shard,
+        again=again,
+        page=True,
     )
-    if json_file is not None:
+    if json_file is not None and "metrics" in result:
         write_whole(json_file, (json.dumps(result, indent=1) + "\n").encode())
-    write_page(folder)
     return printable(result)
+
+
+def load_models(classifier: str, judge: str, verifier: str) -> Models:
+    """Who is asked, by what a person types."""
+    from counterscan.classifiers.load import load_classifier
+
+    return Models(
+        load_classifier(classifier) if classifier else None,
+        load_classifier(judge) if judge else None,
+        load_verifier(verifier) if verifier else None,
+    )
 
 
 def choose_rule(
@@ -217,6 +188,11 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Estimate]:
 
 def printable(result: dict[str, Any]) -> str:
     """The figures as a table for a person, with the mask rule they were taken with."""
+    if "metrics" not in result:
+        others = ", ".join(result["missing"])
+        return f"part {result['shard']} is measured; " + (
+            f"missing: {others}; who finishes last writes the figures" if others else "another part writes the figures"
+        )
     lines = [f"{result['explainer']}, {result['n']} images"]
     for name, figure in result["metrics"].items():
         interval = f"{figure['low']:.3g} to {figure['high']:.3g}"
@@ -264,63 +240,6 @@ def own_manifest(run: dict[str, Any]) -> Manifest | None:
         return None
     manifest = read_manifest(path, run["dataset"]) if run.get("dataset") else find_cases(path)
     return manifest if manifest.classes else None
-
-
-def case_folders(folder: str | Path) -> list[Path]:
-    """The folders of finished cases, by name."""
-    found = sorted(path.parent for path in Path(folder).glob("cases/*/explanation.json"))
-    if not found:
-        raise CounterscanError(f"{folder} holds no finished explanations; run counterscan explain again")
-    return [path for path in found if not path.name.startswith(".")]
-
-
-def with_truth(
-    folder: str | Path, truth: Manifest | None, rule: MaskRule | None, every: int = 1
-) -> Iterator[tuple[str, Explanation, Truth]]:
-    """Name, explanation (carrying `rule` if given) and truth of each case, one at a time."""
-    known = _index(truth) if truth else {}
-    paths, matched = case_folders(folder)[::every], False
-    for path in paths:
-        explanation = Explanation.load(path)
-        if rule is not None:
-            explanation = replace(explanation, meta={**explanation.meta, "mask_rule": rule.to_dict()})
-        facts = explanation.meta.get("case", {})
-        case = known.get(facts.get("path", "")) or known.get(facts.get("name", path.name))
-        matched = matched or case is not None
-        if case is not None and truth is not None:
-            yield path.name, explanation, read_truth(truth, case, explanation)
-        else:
-            patients = (facts.get("patient") or path.name,) * len(explanation)
-            yield path.name, explanation, Truth(patients=patients)
-    if truth is not None and not matched:
-        raise ManifestError(
-            f"{truth.root} knows none of the {len(paths)} cases in {folder}; give the manifest they are from"
-        )
-
-
-def _index(manifest: Manifest) -> dict[str, Case]:
-    return {key: case for case in manifest.cases for key in (case.name, str(case.path))}
-
-
-def _curves(explanation: Explanation, truth: Truth, relative: bool) -> Iterator[np.ndarray]:
-    empty = np.full(len(SHARES if relative else LEVELS), np.nan, np.float32)
-    heatmaps = explanation.heatmap * attempted(explanation).view(-1, *[1] * (explanation.heatmap.ndim - 1))
-    for index in range(len(explanation)):
-        if truth.mask is None or not truth.mask[index].any():
-            yield empty
-        else:
-            heat = heatmaps[index, 0].float().numpy()
-            yield iou_curve(heat, truth.mask[index, 0].numpy(), relative).astype(np.float32)
-
-
-def _keep_truth(folder: Path, name: str, truth: Truth) -> None:
-    """Pictures of mask and twin for the page, the slices of a volume below one another."""
-    for ending, known in (("mask", truth.mask), ("twin", truth.twin)):
-        if known is not None:
-            images = known.float() * 2 - 1 if ending == "mask" else known
-            file = io.BytesIO()
-            grey(torch.cat(list(images), dim=-2)).save(file, "PNG")
-            write_whole(folder / f"{name}.{ending}.png", file.getvalue())
 
 
 def _facts(calibration: Calibration | None, validation: str | Path | None) -> dict[str, Any] | None:

@@ -22,6 +22,12 @@ def counterscan(*words):
         (("segmentation", "phantoms", "--method", "layer-cma"), "did you mean 'layer-cam'?"),
         (("segmentation", "phantoms", "--model", "student"), "NAME=PLACE"),
         (("segmentation", ".", "--models", "runs", "--size", "64"), "--size is for phantoms"),
+        (("segmentation", "phantoms", "--kinds", "oct"), "the suite segmentation has no --kinds"),
+        (("all", "--kinds", "chset"), "did you mean 'chest'?"),
+        (("all", "--kinds", "oct", "--method", "rsie"), "did you mean 'rise'?"),
+        (("all", "--masks", "8"), "the suite all has no --masks"),
+        (("all", "--target", "dr=0"), "leave --target out"),
+        (("all", "--model", "oct/judeg=runs/judge"), "did you mean 'judge'?"),
     ],
 )
 def test_a_users_error_is_one_line_that_names_the_cure_and_writes_nothing(tmp_path, words, line):

@@ -12,6 +12,8 @@ import torch
 from counterscan.classifiers.features import Extractor
 from counterscan.data.batches import load_batch
 from counterscan.data.manifest import read_manifest
+from counterscan.engine.local import Workers
+from counterscan.engine.sharding import Shard
 from counterscan.errors import CounterscanError, ScanError
 from counterscan.synthesis import writing
 from counterscan.synthesis.gate import Gate, own_limits
@@ -39,6 +41,27 @@ def archive(tiles, bright, tmp_path, monkeypatch):
         return Archive(tmp_path / name, requests, making, storage, classifier.card, **known | parts)
 
     return build
+
+
+@pytest.fixture
+def crowded(archive):
+    """Builds an archive whose scans often repeat one another, so that chunks matter to later ones."""
+
+    def build(name):
+        job = archive(name, n=24)
+        limits = replace(job.making.gate.limits, repeat=job.making.gate.limits.repeat * 5)
+        return replace(job, making=replace(job.making, gate=replace(job.making.gate, limits=limits)))
+
+    return build
+
+
+@pytest.fixture
+def deaf(bright):
+    """Gives an archive a judge that never sees the third class."""
+    judge = bright(bias=-0.3)
+    with torch.no_grad():
+        judge.module.readout.bias[2] = -40
+    return lambda job: replace(job, making=replace(job.making, gate=replace(job.making.gate, judge=judge)))
 
 
 def contents(folder):
@@ -119,13 +142,8 @@ def test_a_disk_that_fills_up_is_one_line_and_nothing_is_lost(archive, monkeypat
     assert contents(job.out) == contents(whole.out)
 
 
-def test_what_no_latent_reaches_is_told_and_the_others_are_written(archive, bright):
-    job = archive(labels=("a=1", "a=1,b=1,c=1"), n=12)
-    deaf = bright(bias=-0.3)
-    with torch.no_grad():
-        deaf.module.readout.bias[2] = -40
-    gate = replace(job.making.gate, judge=deaf)
-    job = replace(job, making=replace(job.making, gate=gate))
+def test_what_no_latent_reaches_is_told_and_the_others_are_written(archive, deaf):
+    job = deaf(archive(labels=("a=1", "a=1,b=1,c=1"), n=12))
     told = write_archive(job)
     assert told["written"] == 6
     assert len(told["failed"]) == 1
@@ -168,7 +186,7 @@ def test_a_folder_where_nothing_was_finished_is_free_for_other_words(archive, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "_make", stopped)
+        patch.setattr(writing.Chunks, "__call__", stopped)
         with pytest.raises(KeyboardInterrupt):
             write_archive(archive())
     assert write_archive(archive(labels=("b=1",), n=4, facts={"seed": 4}))["written"] == 4
@@ -180,3 +198,63 @@ def test_the_summary_counts_tries_and_refusals(archive):
     assert summary == told
     for request in told["requests"]:
         assert request["tries"] == request["written"] + sum(request["refused"].values())
+
+
+@pytest.mark.parametrize("ahead", [2, 6])
+def test_chunks_made_at_once_and_out_of_order_are_those_made_in_turn(crowded, elsewhere, monkeypatch, ahead):
+    turn, made = crowded("turn"), []
+    told = write_archive(turn)
+    assert sum(one["refused"].get("duplicate", 0) for one in told["requests"]) > 2
+    make = writing.Chunks.__call__
+    monkeypatch.setattr(writing.Chunks, "__call__", lambda self, order: made.append(order) or make(self, order))
+    engine = elsewhere(ahead)
+    assert write_archive(crowded("once"), engine) == told
+    assert contents(turn.out.with_name("once")) == contents(turn.out)
+    assert len(made) > len(engine.tasks) == 6, "some chunk had to be made anew"
+
+
+def test_what_is_given_up_is_given_up_at_the_same_scan(archive, deaf, elsewhere):
+    words = {"labels": ("a=1", "a=1,b=1,c=1"), "n": 24}
+    turn, once = (deaf(archive(name, **words)) for name in ("turn", "once"))
+    told = write_archive(turn)
+    assert [one["written"] for one in told["requests"]] == [12, 0]
+    assert write_archive(once, elsewhere(3)) == told
+    assert contents(once.out) == contents(turn.out)
+
+
+def test_parts_on_machines_that_share_a_folder_end_as_the_whole(crowded):
+    whole = crowded("whole")
+    told = write_archive(whole)
+    parts = [Shard(2, 3), Shard(3, 3), Shard(1, 3)]
+    first, second, last = (write_archive(crowded("parts"), shard=part) for part in parts)
+    assert first == {"shard": "2/3", "missing": ["1/3", "3/3"]}
+    assert second["missing"] == ["1/3"]
+    assert last == told
+    assert contents(whole.out.with_name("parts")) == contents(whole.out)
+
+
+def test_a_part_that_was_killed_goes_on_and_spares_the_others(crowded, monkeypatch):
+    whole = crowded("whole")
+    write_archive(whole)
+    write_archive(crowded("parts"), shard=Shard(1, 2))
+    save = writing.Chunk.save
+
+    def dies(chunk, path):
+        if len(list(path.parent.glob("made-*"))) == 4:
+            raise KeyboardInterrupt
+        save(chunk, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing.Chunk, "save", dies)
+        with pytest.raises(KeyboardInterrupt):
+            write_archive(crowded("parts"), shard=Shard(2, 2))
+    write_archive(crowded("parts"))
+    assert contents(whole.out.with_name("parts")) == contents(whole.out)
+
+
+def test_two_workers_write_what_one_process_writes(crowded, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # where a worker finds the networks of these tests
+    one = crowded("one")
+    told = write_archive(one)
+    assert write_archive(crowded("two"), Workers(2)) == told
+    assert contents(one.out.with_name("two")) == contents(one.out)

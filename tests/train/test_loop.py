@@ -1,6 +1,8 @@
 """The loop: a run that is killed and resumed ends where an undisturbed one ends."""
 
+import errno
 import json
+import os
 
 import pytest
 import torch
@@ -106,6 +108,93 @@ def test_another_network_is_refused_on_resume(tmp_path):
     wider.network[0] = nn.Linear(2, 8)
     with pytest.raises(CounterscanError, match="another network; ask for the settings that it began with"):
         run(tmp_path, wider, resume=True)
+
+
+def a_bit(content):
+    """One bit of a weight is another."""
+    at = content.index(torch.linspace(0, 1, 7).numpy().tobytes()) + 9
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("change", [lambda _: b"", lambda content: content[:5000], a_bit])
+def test_a_damaged_checkpoint_is_named(tmp_path, change):
+    task = Line()
+    task.network.register_buffer("known", torch.linspace(0, 1, 7))
+    run(tmp_path, task)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(CounterscanError, match=r"checkpoint.pt is damaged \(\w+\); restore it from a copy, or delete"):
+        run(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("left", ["", '{"step": 10, "lo', None])
+def test_a_log_that_was_damaged_or_cut_off_is_written_again(tmp_path, left):
+    run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", Line(stop_at=37))
+    log = tmp_path / "cut" / "log.jsonl"
+    log.unlink() if left is None else log.write_text(left)
+    run(tmp_path / "cut", resume=True)
+    assert log.read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3])  # the first log, the next one, its checkpoint
+def test_killed_before_a_file_takes_its_name_nothing_is_lost(tmp_path, monkeypatch, moment):
+    run(tmp_path / "whole")
+    replace, count = os.replace, [0]
+
+    def dies(*paths):
+        count[0] += 1
+        if count[0] == 3 + moment:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut")
+    monkeypatch.setattr(os, "replace", replace)
+    run(tmp_path / "cut", resume=True)
+    assert (tmp_path / "cut" / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
+    assert not list((tmp_path / "cut").rglob("*.part"))
+
+
+def test_a_checkpoint_without_a_log_takes_the_file(tmp_path):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", Line(stop_at=37))
+    path = tmp_path / "cut" / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["log"]
+    torch.save(state, path)
+    resumed = run(tmp_path / "cut", resume=True)
+    assert (tmp_path / "cut" / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
+    assert all(torch.equal(p, q) for p, q in zip(resumed.parameters(), whole.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("what", ["checkpoint.pt", "previews", "log.jsonl"])
+def test_a_disk_that_is_full_is_one_line(tmp_path, monkeypatch, what):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    task = Line()
+
+    def save(state, path):
+        raise RuntimeError("[enforce fail at inline_container.cc:1] . PytorchStreamWriter failed writing file: failed")
+
+    def write(path, content):
+        raise full
+
+    def preview(network, path):
+        raise full
+
+    if what == "checkpoint.pt":
+        monkeypatch.setattr(torch, "save", save)
+    elif what == "previews":
+        task.preview = preview
+    else:
+        monkeypatch.setattr(type(tmp_path), "write_bytes", write)
+    with pytest.raises(CounterscanError, match=rf"{what} cannot be written \(.*\); make room there"):
+        run(tmp_path, task)
+    assert not (tmp_path / "checkpoint.pt").exists()
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

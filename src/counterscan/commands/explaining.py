@@ -6,11 +6,13 @@ import typer
 
 from counterscan.commands.words import SHOWN, SOME_FAILED, typed
 from counterscan.options import (
+    Address,
     Batch,
     CardPath,
     ClassifierName,
     Dataset,
     DryRun,
+    EngineName,
     Folds,
     Inputs,
     Judge,
@@ -20,15 +22,19 @@ from counterscan.options import (
     Rule,
     Seed,
     Settings,
+    ShardText,
     Split,
     TargetText,
     Threshold,
     Where,
     WindowText,
+    Workers,
 )
 
 if TYPE_CHECKING:
     from counterscan.engine import Job, Outcome
+    from counterscan.engine.sharding import Shard
+    from counterscan.engine.work import Engine
 
 
 def explain(
@@ -50,14 +56,19 @@ def explain(
     rule: Rule = None,
     seed: Seed = 0,
     batch: Batch = 8,
+    workers: Workers = 1,
+    shard: ShardText = "",
+    engine: EngineName = "local",
+    address: Address = "",
     dry_run: DryRun = False,
 ) -> None:
     """Write counterfactuals, maps, masks and a page.
 
     Each image gets a folder under OUT/cases; an image that fails is listed and stops nothing else.
     """
-    job = prepared(locals())
-    _run(job, dry_run)
+    words = locals()
+    place = placed(words)
+    _run(prepared(words), dry_run, *place)
 
 
 def segment(
@@ -78,14 +89,19 @@ def segment(
     rule: Rule = None,
     seed: Seed = 0,
     batch: Batch = 8,
+    workers: Workers = 1,
+    shard: ShardText = "",
+    engine: EngineName = "local",
+    address: Address = "",
     dry_run: DryRun = False,
 ) -> None:
     """Write masks in the format of the input.
 
     They lie under OUT/masks as the input folder is laid out.
     """
-    job = prepared(locals() | {"masks_only": True})
-    _run(job, dry_run)
+    words = locals() | {"masks_only": True}
+    place = placed(words)
+    _run(prepared(words), dry_run, *place)
 
 
 def prepared(words: dict[str, Any]) -> "Job":
@@ -95,8 +111,17 @@ def prepared(words: dict[str, Any]) -> "Job":
     return prepare(words.pop("inputs"), names={"command": typed()}, **words)
 
 
-def _run(job: "Job", dry_run: bool) -> None:
-    """Run a job, or print it; say what came out, and leave with 3 if some images failed."""
+def placed(words: dict[str, Any]) -> tuple["Engine", "Shard"]:
+    """Where the work is done and which part of it, by words that are taken out; a wrong one is told before any work."""
+    from counterscan.engine.distributed import engine_of
+    from counterscan.engine.sharding import Shard
+
+    shard = Shard.parse(words.pop("shard"))
+    return engine_of(words.pop("engine"), words.pop("workers"), words.pop("address")), shard
+
+
+def _run(job: "Job", dry_run: bool, engine: "Engine", shard: "Shard") -> None:
+    """Run a job, or print it."""
     import json
 
     if dry_run:
@@ -104,10 +129,15 @@ def _run(job: "Job", dry_run: bool) -> None:
         return
     from counterscan.engine import run
 
-    outcome = run(job)
+    told(job, run(job, engine, shard))
+
+
+def told(job: "Job", outcome: "Outcome") -> None:
+    """Say what came out of a job, and leave with 3 if some images failed."""
     typer.echo(_summary(job, outcome))
     if outcome.failed:
-        _list(f"{len(outcome.failed)} failed (all in {job.out / 'failed.csv'}):", [e for _, _, e in outcome.failed])
+        where = "" if outcome.missing else f" (all in {job.out / 'failed.csv'})"
+        _list(f"{len(outcome.failed)} failed{where}:", [e for _, _, e in outcome.failed])
         raise typer.Exit(SOME_FAILED)
 
 
@@ -115,7 +145,10 @@ def _summary(job: "Job", outcome: "Outcome") -> str:
     from counterscan.classifiers.remembered import Remembered
 
     asked = len(outcome.rows) - len(outcome.already)
-    where = job.out / ("masks" if job.masks_only else "index.html")
+    where = f"{job.out / ('masks' if job.masks_only else 'index.html')}"
+    if outcome.missing:
+        others = ", ".join(map(str, outcome.missing))
+        where = f"{job.out}; parts {others} are not, and who finishes last writes the tables"
     lines = [f"{len(outcome.rows)} image{'s' * (len(outcome.rows) != 1)} done: {where}"]
     volumes = [row for row in outcome.rows if "lesions" in row]
     if volumes:

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from counterscan.commands.explaining import prepared
+from counterscan.commands.explaining import placed, prepared
 from counterscan.commands.words import SOME_FAILED, typed
 from counterscan.options import (
+    Address,
     Batch,
     CardPath,
     ClassifierName,
     Dataset,
+    EngineName,
     Folds,
     Inputs,
     Judge,
@@ -20,10 +22,12 @@ from counterscan.options import (
     Prior,
     Seed,
     Settings,
+    ShardText,
     Split,
     TargetText,
     Where,
     WindowText,
+    Workers,
 )
 
 
@@ -46,15 +50,20 @@ def score(
     real: Annotated[
         Path | None, typer.Option(metavar="MANIFEST", help="Real images to compare with as a set (docs/realism.md).")
     ] = None,
+    workers: Workers = 1,
+    shard: ShardText = "",
+    engine: EngineName = "local",
+    address: Address = "",
 ) -> None:
     """Measure what `explain` wrote.
 
     Flips, the size of the change, and the agreement with true masks and twins where there are any.
     """
     words = locals()
+    where, part = placed(words)
     from counterscan.score import score_folder
 
-    typer.echo(score_folder(**words, command=typed()))
+    typer.echo(score_folder(**words, command=typed(), engine=where, shard=part))
 
 
 def sanity(
@@ -94,15 +103,20 @@ def sanity(
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="segmentation, ablation or synthesis.")],
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="all, segmentation, ablation or synthesis.")],
+    out: Out,
     data: Annotated[
         str,
-        typer.Argument(metavar="phantoms|MANIFEST", help="Fresh phantoms (of the abdomen, or a kind), or a manifest."),
-    ],
-    out: Out,
+        typer.Argument(metavar="phantoms|MANIFEST", help="Fresh phantoms, those of a kind (chest), or a manifest."),
+    ] = "phantoms",
+    kinds: Annotated[
+        str | None, typer.Option(metavar="chest,oct", help="Of all methods: only these kinds of phantoms.")
+    ] = None,
     models: Annotated[
         str,
-        typer.Option(metavar="PLACE", help="A folder of models, {fold} is the fold; by default shipped ones."),
+        typer.Option(
+            metavar="PLACE", help="A folder of models, with {fold} and {kind} in it; by default shipped ones."
+        ),
     ] = "",
     model: Annotated[
         list[str], typer.Option(metavar="NAME=PLACE", help="Where one model lies instead: student=runs/st; repeatable.")
@@ -118,7 +132,7 @@ def bench(
         int | None, typer.Option(min=64, max=512, help="Height and width of phantoms in pixels (128).")
     ] = None,
     n: Annotated[
-        int | None, typer.Option("--n", "-n", min=4, help="Phantoms in each part (300), or at most so many images.")
+        int | None, typer.Option("--n", "-n", min=2, help="Phantoms in each part (300; all: 100), or at most so many.")
     ] = None,
     masks: Annotated[int | None, typer.Option(min=8, help="Masks of RISE (1000).")] = None,
     steps: Annotated[
@@ -132,12 +146,13 @@ def bench(
     seed: Annotated[int, typer.Option(metavar="N", help="Of phantoms, and of all that is random.")] = 20261,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here, too.")] = None,
 ) -> None:
-    """Compare all methods on the same images, or what each part of inpainting is worth (ablation).
+    """Compare methods on the same images, in one table: a page, and JSON.
 
-    Or hold a synthetic archive against a real one (synthesis, docs/synthesis-evaluation.md).
+    The suite `all` runs every explainer on four kinds of phantoms, disease removed and added (docs/bench-all.md);
+    `segmentation` says how well each masks a lesion, `ablation` what each part of inpainting is worth, `synthesis` how
+    a synthetic archive compares with a real one (docs/synthesis-evaluation.md).
 
-    One table: overlap with true masks by lesion size, silence on healthy images, flips, realism and cost. Leaves with 3
-    where a method fails; one whose model is absent is listed.
+    Leaves with 3 where a method fails; one whose model is absent is listed.
     """
     words = locals()
     from counterscan.bench import run_suite

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from counterscan.commands.explaining import placed
 from counterscan.commands.words import SHOWN, SOME_FAILED, typed
-from counterscan.options import CLASSIFIERS, ClassifierName, DryRun, Out, Seed
+from counterscan.options import CLASSIFIERS, Address, ClassifierName, DryRun, EngineName, Out, Seed, ShardText, Workers
 
 Generator = Annotated[str, typer.Option("--generator", metavar="G", help="A shipped name, or a folder with a card.")]
 JudgeName = Annotated[
@@ -43,6 +44,10 @@ def synthesise(
         int, typer.Option(metavar="N", min=1, help="Draws for each scan, the best of which is moved.")
     ] = 16,
     tries: Annotated[int, typer.Option(metavar="N", min=1, help="Tries at each scan before it is given up.")] = 3,
+    workers: Workers = 1,
+    shard: ShardText = "",
+    engine: EngineName = "local",
+    address: Address = "",
     dry_run: DryRun = False,
 ) -> None:
     """Write an archive of made scans with the labels asked for.
@@ -54,6 +59,7 @@ def synthesise(
 
     words = locals()
     del words["dry_run"], words["json"]
+    place = placed(words)
     from counterscan.synthesis.asking import prepare
     from counterscan.synthesis.writing import write_archive
 
@@ -63,7 +69,15 @@ def synthesise(
         return
     if references is None:
         typer.echo("without --references nobody looks for copies of training images", err=True)
-    told = write_archive(archive)
+    told = write_archive(archive, *place)
+    if "missing" in told:
+        others = ", ".join(told["missing"])
+        typer.echo(
+            f"part {told['shard']} is made; "
+            + (f"missing: {others}; " if others else "")
+            + "who finishes last writes the manifest"
+        )
+        return
     typer.echo(f"{told['written']} of {told['asked']} scans: {out / 'labels.csv'}")
     for line in told["failed"][:SHOWN]:
         typer.echo(f"  {line}", err=True)

@@ -1,6 +1,7 @@
 """From what a person types to an Archive: networks by their names, what is asked for, and the real images beside it."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,21 @@ def prepare(
     draws: int = 16,
     tries: int = 3,
     command: str = "",
+    limits: Limits | None = None,
 ) -> Archive:
     """The archive that these words ask for; CounterscanError names the first word that is wrong, and the cure.
 
-    Real images are compared with where `references`, a manifest or a folder, holds some.
+    Real images are compared with where `references`, a manifest or a folder, holds some; `limits` stand for what was
+    measured of them before.
     """
+    words = locals()
     prior = load_generator(generator)
     sees, judges = _fitted(load_classifier(classifier), load_classifier(judge), prior.card)
     requests = _asked(labels, counts, prevalence, n, sees.card)
     storage = Storage(prior.card, kind)
     extractor = extractor_of(judges, sees)
-    limits = own_limits(prior, extractor) if references is None else real_limits(references, prior, extractor)
+    if limits is None:
+        limits = own_limits(prior, extractor) if references is None else real_limits(references, prior, extractor)
     gate = Gate(prior, sees, judges, extractor, limits)
     facts = {
         "command": command,
@@ -66,7 +71,8 @@ def prepare(
         "tries": tries,
     }
     making = Making(prior, sees, gate, storage.stored, draws, tries)
-    return Archive(out, requests, making, storage, sees.card, seed, facts)
+    again = partial(prepare, **words | {"limits": limits})
+    return Archive(out, requests, making, storage, sees.card, seed, facts, again)
 
 
 def _fitted(classifier: Classifier, judge: Classifier, card: Card) -> tuple[Classifier, Classifier]:

@@ -99,7 +99,7 @@ class Gate:
         )
         verdicts = []
         for row in range(len(images)):
-            why = str(refused[row]) or ("duplicate" if self._repeats(features[row], taken) else "")
+            why = str(refused[row]) or ("duplicate" if self.repeats(features[row], taken) else "")
             if not why:
                 taken = joined(taken, features[row : row + 1])
             facts = (answers[row], judged[row], float(score[row]), float(critic[row]), float(real[row]), features[row])
@@ -111,7 +111,8 @@ class Gate:
             return np.full(len(features), np.nan)
         return nearest(features, self.limits.references)[0]
 
-    def _repeats(self, features: Tensor, taken: Tensor) -> bool:
+    def repeats(self, features: Tensor, taken: Tensor) -> bool:
+        """Is the image of `features` `(d,)` too near to one of those `taken` `(m, d)`? It is the last thing asked."""
         return bool(len(taken)) and float((taken - features).norm(dim=1).min()) < self.limits.repeat
 
 
@@ -138,5 +139,5 @@ def in_chunks(ask, images: Tensor) -> Tensor:
 
 
 def joined(features: Tensor, more: Tensor) -> Tensor:
-    """Features `(n + m, d)` of two sets; the first may be empty, of any width."""
-    return torch.cat([features, more]) if len(features) else more
+    """Features `(n + m, d)` of two sets, each of which may be empty, of any width."""
+    return torch.cat([features, more]) if len(features) and len(more) else features if len(features) else more

@@ -24,6 +24,8 @@ class Check(Protocol):
 
     def __call__(self, images: Tensor, targets: Sequence[Target], taken: Tensor, /) -> list[Verdict]: ...
 
+    def repeats(self, features: Tensor, taken: Tensor, /) -> bool: ...
+
 
 @dataclass(frozen=True)
 class Slot:

@@ -1,16 +1,21 @@
 """An archive of made scans, written as it is made: killed at any moment and run again it ends as if it never stopped.
 
-Scans are made in chunks that depend on the seed, on their place and on the scans before them, and on nothing else. A
-chunk counts once its note is there, which comes after its images; what a killed run leaves beside that is removed.
+Scans are made in chunks that depend on the seed, on their place and on the scans before them, and on nothing else.
+Several may be made at once, before all that come earlier are known: a chunk is taken in its turn, if what has become
+known since does not matter to it (none of its scans repeats one of those), else it is made anew. So an archive is the
+same whoever makes it. A chunk counts once its note is there, which comes after its images; what a killed run leaves
+beside that is removed.
 """
 
 import csv
 import io
 import json
+import os
 import re
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +25,17 @@ import torch
 from torch import Tensor
 
 from counterscan.core import Card
-from counterscan.data.archive import split_of
 from counterscan.data.dataset import write_dataset_file
 from counterscan.data.files import write_whole
+from counterscan.engine.local import HERE
+from counterscan.engine.sharding import NOTES as PARTS
+from counterscan.engine.sharding import WHOLE, Notes, Shard, sweep_beside, write_alone
+from counterscan.engine.work import Engine
 from counterscan.errors import CounterscanError
 from counterscan.progress import progress
+from counterscan.synthesis.chunks import Chunk, Chunks, Order, work_of
 from counterscan.synthesis.gate import joined
-from counterscan.synthesis.making import Making, Slot, Try
+from counterscan.synthesis.making import Making
 from counterscan.synthesis.specs import Request, order
 from counterscan.synthesis.storage import Storage
 
@@ -40,7 +49,8 @@ OURS = re.compile(r"\d{6,}\.(png|dcm)(\.part)?")
 class Archive:
     """What is to be written into `out`: `requests`, by `making`, kept in `storage`, all from `seed`.
 
-    `card` is the classifier's. `facts` are all that decides what comes out, and stay in the folder.
+    `card` is the classifier's. `facts` are all that decides what comes out, and stay in the folder. `again` makes the
+    same archive in another process, with networks of its own; without it the archive is pickled.
     """
 
     out: Path
@@ -50,6 +60,7 @@ class Archive:
     card: Card
     seed: int = 0
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    again: Callable[[], "Archive"] | None = field(default=None, repr=False, compare=False)
 
     @property
     def exclusive(self) -> bool:
@@ -62,54 +73,40 @@ class Archive:
         return [places[start : start + CHUNK] for start in range(0, len(places), CHUNK)]
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """What became of a chunk: `rows` of the manifest, `missed` slots, and `latents` and `features` `(n, d)` of rows."""
-
-    rows: list[dict[str, Any]]
-    missed: list[dict[str, Any]]
-    latents: Tensor
-    features: Tensor
-
-    def save(self, path: Path) -> None:
-        """Write whole or not at all."""
-        words = np.frombuffer(json.dumps([self.rows, self.missed]).encode(), np.uint8)
-        buffer = io.BytesIO()
-        np.savez(buffer, words=words, latents=self.latents.numpy(), features=self.features.numpy())
-        write_whole(path, buffer.getvalue())
-
-    @classmethod
-    def load(cls, path: Path) -> "Chunk":
-        """Read what `save` wrote."""
-        with np.load(path) as parts:
-            rows, missed = json.loads(parts["words"].tobytes())
-            return cls(rows, missed, torch.from_numpy(parts["latents"]), torch.from_numpy(parts["features"]))
-
-
-def write_archive(archive: Archive) -> dict[str, Any]:
+def write_archive(archive: Archive, engine: Engine = HERE, shard: Shard = WHOLE) -> dict[str, Any]:
     """Make and write what is missing, then the manifest; answers what `summary.json` holds.
 
+    One part (`shard`) of an archive makes its own chunks; the part that finishes last, or a run of the whole, takes
+    them in and writes the manifest. Until then the answer holds which parts are `missing`.
     Raises CounterscanError where the folder holds something else, ScanError where there is no room.
     """
-    out, asked = archive.out, archive.chunks()
+    out = archive.out
     _claim(out, archive.facts)
     if (out / "labels.csv").is_file():
         return json.loads((out / "summary.json").read_text())
-    done = list(_done(out, len(asked)))
-    _sweep(out, done)
-    count = sum(map(len, asked))
-    with progress("synthesise", count, "scans") as tell:
-        for number, places in enumerate(asked[len(done) :], len(done)):
-            done.append(_make(archive, number, places, done))
-            done[-1].save(out / NOTES / f"{number:08d}.npz")
-            tell(sum(len(chunk.rows) + len(chunk.missed) for chunk in done))
-    return _finish(archive, done)
+    desk = _Desk(archive, shard)
+    desk.sweep()
+    results = engine(work_of(archive), desk.take)
+    with closing(results), progress("synthesise", desk.total, "scans") as tell:
+        desk.admit()
+        for order, chunk in results:
+            desk.put(order.number, chunk)
+            tell(desk.count)
+    with Notes(out).alone(shard) as mine:
+        if (out / "labels.csv").is_file():
+            return json.loads((out / "summary.json").read_text())
+        missing = desk.missing()
+        if missing or not mine:
+            return {"shard": str(shard), "missing": [str(one) for one in missing]}
+        desk.admit(everybodys=True)
+        return _finish(archive, desk.done)
 
 
 def _claim(out: Path, facts: dict[str, Any]) -> None:
     """Note what the folder is for, or refuse it when it holds something else; what never finished a chunk does not."""
     note, text = out / NOTE, json.dumps(facts, indent=1) + "\n"
-    if note.is_file():
+    filled = out.exists() and (not out.is_dir() or any(not one.name.startswith(NOTE) for one in out.iterdir()))
+    if note.is_file():  # asked after that, for another part may just have begun
         before, wanted = json.loads(note.read_text()), json.loads(text)
         other = [name for name in wanted if name != "command" and before.get(name) != wanted[name]]
         if not other:
@@ -119,46 +116,124 @@ def _claim(out: Path, facts: dict[str, Any]) -> None:
                 f"{out} holds another archive ({other[0]} was {str(before.get(other[0]))[:80]}, now "
                 f"{str(wanted[other[0]])[:80]}); give another --out, or delete that folder"
             )
-    elif out.exists() and (not out.is_dir() or any(one.name != f"{NOTE}.part" for one in out.iterdir())):
+    elif filled:
         raise CounterscanError(f"{out} holds other files and no archive; give an --out that is new or empty")
-    write_whole(note, text.encode())
+    write_alone(note, text.encode())
 
 
-def _done(out: Path, number: int) -> Iterator[Chunk]:
-    """The chunks that are finished, up to the first that is not: what comes later depends on it."""
-    for path in (out / NOTES / f"{chunk:08d}.npz" for chunk in range(number)):
+@dataclass
+class _Desk:
+    """Which chunks are to be made, are `made`, and are `done`: taken in, in their order."""
+
+    archive: Archive
+    shard: Shard
+    done: list[Chunk] = field(default_factory=list)
+    made: dict[int, Chunk] = field(default_factory=dict)
+    known: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+
+    def __post_init__(self) -> None:
+        self.asked = self.archive.chunks()
+        for chunk in _notes(self.archive.out, len(self.asked)):
+            self._append(chunk)
+        self._look()
+        mine = [number for number in range(len(self.done), len(self.asked)) if number in self.shard]
+        self.queue = deque(number for number in mine if number not in self.made)
+
+    @property
+    def total(self) -> int:
+        """How many scans are this part's."""
+        return sum(len(places) for number, places in enumerate(self.asked) if number in self.shard)
+
+    @property
+    def count(self) -> int:
+        """How many of them were made, or missed."""
+        chunks = {**dict(enumerate(self.done)), **self.made}
+        return sum(len(one.rows) + len(one.missed) for number, one in chunks.items() if number in self.shard)
+
+    def take(self) -> Order | None:
+        """The next chunk to be made, with what is known by now."""
+        return self._order(self.queue.popleft()) if self.queue else None
+
+    def put(self, number: int, chunk: Chunk) -> None:
+        """Keep a chunk that was made, until its turn has come."""
+        chunk.save(_path(self.archive.out, number, made=True))
+        self.made[number] = chunk
+        self.admit()
+
+    def admit(self, everybodys: bool = False) -> None:
+        """Take in the chunks whose turn has come; not those of a part, for which others are waited for."""
+        while (number := len(self.done)) in self.made and (self.shard.whole or everybodys):
+            chunk, path = self.made.pop(number), _path(self.archive.out, number)
+            if not self._holds(number, chunk):
+                chunk = Chunks(self.archive)(self._order(number))
+                chunk.save(_path(self.archive.out, number, made=True))
+                self._sweep(number, chunk)
+            os.replace(_path(self.archive.out, number, made=True), path)
+            self._append(chunk)
+
+    def missing(self) -> tuple[Shard, ...]:
+        """The parts that have not made all their chunks."""
+        self._look()
+        left = [number for number in range(len(self.done), len(self.asked)) if number not in self.made]
+        return tuple(one for one in self.shard.all if any(number in one for number in left))
+
+    def sweep(self) -> None:
+        """Remove the images that a killed run left of chunks that it did not finish."""
+        chunks = {**dict(enumerate(self.done)), **self.made}
+        known = {Path(row["path"]).name for chunk in chunks.values() for row in chunk.rows}
+        for path in (self.archive.out / "images").glob("*"):
+            if OURS.fullmatch(path.name) and path.name not in known and _chunk_of(path) in self.shard:
+                path.unlink()
+
+    def _look(self) -> None:
+        """See what was made, here or elsewhere."""
+        for number in range(len(self.done), len(self.asked)):
+            path = _path(self.archive.out, number, made=True)
+            if number not in self.made and path.is_file():
+                self.made[number] = Chunk.load(path)
+
+    def _append(self, chunk: Chunk) -> None:
+        self.done.append(chunk)
+        self.known = joined(self.known, chunk.features)
+
+    def _order(self, number: int) -> Order:
+        """All that is known is told; of what was given up a guess, unless all that comes before is done."""
+        told = self.done if number == len(self.done) else [*self.done, *self.made.values()]
+        places = tuple(self.asked[number])
+        return Order(number, number * CHUNK, places, frozenset(_hopeless(told)), self.known, len(self.done))
+
+    def _holds(self, number: int, chunk: Chunk) -> bool:
+        """Would the chunk have become the same, had all that comes before been known?"""
+        labels = {self.archive.requests[place].labels for place in self.asked[number]}
+        if set(chunk.given_up) != _hopeless(self.done) & labels:
+            return False
+        since = self.known[sum(len(one.rows) for one in self.done[: chunk.upto]) :]
+        return not any(self.archive.making.gate.repeats(one, since) for one in chunk.features)
+
+    def _sweep(self, number: int, chunk: Chunk) -> None:
+        """Remove images that were taken before the chunk was made anew, and are not now."""
+        known = {Path(row["path"]).name for row in chunk.rows}
+        for index in range(number * CHUNK, number * CHUNK + len(self.asked[number])):
+            for path in (self.archive.out / "images").glob(f"{index:06d}.*"):
+                if path.name not in known:
+                    path.unlink()
+
+
+def _notes(out: Path, number: int) -> Iterator[Chunk]:
+    """The chunks that are done, up to the first that is not: what comes later depends on it."""
+    for path in (_path(out, chunk) for chunk in range(number)):
         if not path.is_file():
             return
         yield Chunk.load(path)
 
 
-def _sweep(out: Path, done: Sequence[Chunk]) -> None:
-    """Remove what a killed run left of a chunk that it did not finish."""
-    known = {Path(row["path"]).name for chunk in done for row in chunk.rows}
-    for path in (out / "images").glob("*"):
-        if OURS.fullmatch(path.name) and path.name not in known:
-            path.unlink()
+def _path(out: Path, number: int, made: bool = False) -> Path:
+    """Where the note of a chunk is: of one that is only `made`, or of one that is done."""
+    return out / NOTES / f"{'made-' * made}{number:08d}.npz"
 
 
-def _make(archive: Archive, number: int, places: Sequence[int], done: Sequence[Chunk]) -> Chunk:
-    """Make and write chunk `number`; slots of a request that nobody could fulfil before are not tried."""
-    given_up, slots, missed = _hopeless(done), [], []
-    for index, place in enumerate(places, number * CHUNK):
-        request = archive.requests[place]
-        if request.labels in given_up:
-            missed.append({"index": index, "asked": request.labels, "tries": 0, "refusals": [], "score": None})
-        else:
-            slots.append(Slot(index, request.target))
-    known = torch.zeros(0, 0)
-    for chunk in done:
-        known = joined(known, chunk.features)
-    tries = archive.making(slots, known, archive.seed) if slots else []
-    good = [one for one in tries if one.taken]
-    rows = [_written(archive, one) for one in good]
-    missed += [_missed(archive, one) for one in tries if not one.taken]
-    parts = ([one.latent for one in good], [one.verdict.features for one in good])
-    latents, features = (torch.stack(part) if part else torch.zeros(0, 0) for part in parts)
-    return Chunk(rows, missed, latents, features)
+def _chunk_of(image: Path) -> int:
+    return int(image.name.partition(".")[0]) // CHUNK
 
 
 def _hopeless(done: Sequence[Chunk]) -> set[str]:
@@ -166,63 +241,6 @@ def _hopeless(done: Sequence[Chunk]) -> set[str]:
     failed = Counter(one["asked"] for chunk in done for one in chunk.missed)
     made = {row["asked"] for chunk in done for row in chunk.rows}
     return {labels for labels, times in failed.items() if times >= HOPELESS and labels not in made}
-
-
-def _written(archive: Archive, one: Try) -> dict[str, Any]:
-    """Write the image of a try, and answer its row."""
-    index, seed, seen = one.slot.index, archive.seed, one.verdict
-    asked = one.slot.target.describe(archive.card)
-    patient = f"synthetic-{seed}-{index:06d}"
-    path = archive.storage.write(one.image, archive.out / "images" / f"{index:06d}", patient, f"Asked for: {asked}")
-    return {
-        "path": f"images/{path.name}",
-        "split": split_of(seed, index),
-        "patient_id": patient,
-        **_labels(archive, one),
-        "asked": asked,
-        **_probabilities("p", archive.card, seen.answers),
-        **_probabilities("judge_p", archive.card, seen.judged),
-        "critic": round(seen.critic, 4),
-        "nearest_real": "" if np.isnan(seen.nearest) else round(seen.nearest, 4),
-        "tries": one.number,
-        "refusals": " ".join(one.refusals),
-        "steps": one.steps,
-        "seed": seed,
-        "index": index,
-    }
-
-
-def _labels(archive: Archive, one: Try) -> dict[str, Any]:
-    """What was asked for; of the classes that were left open what classifier and judge agree on, else nothing."""
-    classes, wanted = archive.card.classes, dict(one.slot.target.wanted)
-    seen, judged = one.verdict.answers, one.verdict.judged
-    if archive.exclusive:
-        present = [index for index, p in wanted.items() if p]
-        agreed = [int(seen.argmax())] if seen.argmax() == judged.argmax() else []
-        return {"label": next((classes[index] for index in present or agreed), "")}
-    open_ones = {
-        index: float(seen[index] > 0) for index in range(len(classes)) if (seen[index] > 0) == (judged[index] > 0)
-    }
-    labels = open_ones | wanted
-    return {name: int(labels[index]) if index in labels else "" for index, name in enumerate(classes)}
-
-
-def _probabilities(prefix: str, card: Card, log_odds: Tensor) -> dict[str, str]:
-    values = torch.sigmoid(log_odds.double()).tolist()
-    return {f"{prefix}_{name}": f"{p:.4f}" for name, p in zip(card.classes, values, strict=True)}
-
-
-def _missed(archive: Archive, one: Try) -> dict[str, Any]:
-    """What a slot that stayed empty is told of: the nearest answer, and why each try was refused."""
-    p = torch.sigmoid(one.verdict.answers.double()).tolist()
-    judged = torch.sigmoid(one.verdict.judged.double()).tolist()
-    seen = ", ".join(
-        f"{archive.card.classes[index]} {p[index]:.2f} (judge {judged[index]:.2f})"
-        for index, _ in one.slot.target.wanted
-    )
-    asked = one.slot.target.describe(archive.card)
-    facts = {"index": one.slot.index, "asked": asked, "tries": one.number, "refusals": list(one.refusals)}
-    return {**facts, "score": one.verdict.score, "nearest": seen}
 
 
 def _finish(archive: Archive, done: Sequence[Chunk]) -> dict[str, Any]:
@@ -244,7 +262,9 @@ def _finish(archive: Archive, done: Sequence[Chunk]) -> dict[str, Any]:
     writer.writeheader()
     writer.writerows(rows)
     write_whole(out / "labels.csv", text.getvalue().encode())
-    shutil.rmtree(out / NOTES, ignore_errors=True)
+    for notes in (NOTES, PARTS):
+        shutil.rmtree(out / notes, ignore_errors=True)
+    sweep_beside(out / NOTE)
     return told
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from counterscan.nets.growing_gan import GrowingGAN
+from counterscan.train.descent import learning, step_down
 
 LAZY = 8  # steps of which one takes R1 and R2
 LENGTH, DRIFT = 10.0, 1e-3  # weights of WGAN-GP's gradient penalty, and of the squares of the scores of real images
@@ -107,17 +108,11 @@ def descend_both(
     with torch.autocast(real.device.type, torch.bfloat16):
         fake = network.generator(latents, grown)
         losses, on_real = loss.discriminator(critic, real, fake, step)
-    _descend(optimisers["discriminator"], torch.stack(list(losses.values())).sum())
+    step_down(optimisers["discriminator"], torch.stack(list(losses.values())).sum(), learning(network.discriminator))
     network.discriminator.requires_grad_(False)
     with torch.autocast(real.device.type, torch.bfloat16):
         generator = loss.generator(critic(fake), on_real)
-    _descend(optimisers["generator"], generator)
+    step_down(optimisers["generator"], generator, learning(network.generator))
     network.discriminator.requires_grad_(True)
     values = {**losses, "generator": generator, "real_score": on_real.mean()}
     return {name: float(value.detach()) for name, value in values.items()}
-
-
-def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()

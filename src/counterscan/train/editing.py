@@ -12,7 +12,7 @@ from counterscan.data.window import Window
 from counterscan.errors import ManifestError
 from counterscan.nets import build
 from counterscan.nets.blocks import channels_last, fast_layout
-from counterscan.train.descent import learning
+from counterscan.train.descent import learning, step_down
 from counterscan.train.parts import parts
 from counterscan.train.starting import start_from
 
@@ -109,9 +109,7 @@ def discriminate(
     images, condition = (torch.cat(pair) for pair in zip(real, fake, strict=True))
     on_real, on_fake = scored(discriminator, images, condition).split([len(real[0]), len(fake[0])])
     loss = F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
+    step_down(optimiser, loss, learning(discriminator))
     return float(loss.detach())
 
 
