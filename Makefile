@@ -23,7 +23,8 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/write_cli.py
 	$(BIN)/python docs/write_results.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_docs.py $(ARGS)
+	$(BIN)/python docs/write_tables.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_docs.py tests/test_claims.py $(ARGS)
 
 # phantoms are drawn by processes whose BLAS would otherwise have several threads each, that wait for one another
 bench: $(READY)

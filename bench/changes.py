@@ -96,6 +96,8 @@ def repaired(seed: Seed, name: str, content: bytes, rng: random.Random) -> Seed:
     elif seed.kind == "weights" and name == "weights.safetensors":
         card = json.loads(seed.files["card.json"])
         files["card.json"] = json.dumps({**card, "sha256": hashlib.sha256(content).hexdigest()}).encode()
+    elif seed.kind == "study" and rng.random() < 0.9:
+        files[name] = _sealed(content)
     return replace(seed, files=files)
 
 
@@ -110,6 +112,17 @@ def _packed_again(content: bytes, rng: random.Random) -> bytes:
             changed = name == chosen
             new.writestr(hostile if changed else name, mutated(rng, inner, content) if changed else inner)
     return buffer.getvalue()
+
+
+def _sealed(content: bytes) -> bytes:
+    """A study with the digest of what it holds, where it still is JSON."""
+    try:
+        told = json.loads(content)
+        told.pop("sha256", None)
+        text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return content
+    return json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), **told}).encode()
 
 
 def _checked_png(content: bytes) -> bytes:

@@ -46,9 +46,11 @@ class Seed:
 
 
 def seeds() -> list[Seed]:
-    """All of them; SimpleITK's formats only where it is installed."""
+    """All of them, the same each time; SimpleITK's formats only where it is installed."""
+    from seeds_texts import texts
+
     made = [*_pictures(), *_nifti(), *_dicom(), *_itk(), *_tables()]
-    return [*made, _zip(made), *_weights()]
+    return [*made, _zip(made), *_weights(), *texts()]
 
 
 def _pictures() -> Iterator[Seed]:
@@ -182,10 +184,13 @@ def _zip(made: list[Seed]) -> Seed:
 
 
 def _weights() -> Iterator[Seed]:
+    import torch
+
     from counterscan.core import Card
     from counterscan.nets import build
     from counterscan.weights.store import save_weights
 
+    torch.manual_seed(0)
     settings: dict[str, Any] = {"widths": [8, 8], "depth": 1, "outputs": 2}
     told = Card(name="tiny", shape=(1, 16, 16), classes=("a", "b"), network="resnet", settings=settings)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,7 @@
 """Write docs/results.md from the JSON files under results/; `--check` only tells whether it is up to date."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -43,6 +44,7 @@ REAL = (
     *("changed_share", "ssim"),
 )
 REALISM = ("kernel_distance", "frechet_distance")
+SOURCES = re.compile(r"<!-- (?:measured|end) -->\n\n|<!--.*?-->", re.S)  # what tests/test_claims.py reads
 COSTS = ("cpu_seconds", "asked", "passed_back")
 HEAD = """# Results
 
@@ -62,13 +64,15 @@ def page() -> str:
         rows = [one for one in rows if one]
         if rows:
             parts.append(f"## {title}\n\n{table(rows)}\n{paired(name)}")
+    parts += [every_method(path) for path in sorted(RESULTS.glob("bench-all*.json"))]
     parts += [suite(path) for path in sorted(RESULTS.glob("segmentation-*.json"))]
     parts += [guidance(path) for path in sorted(RESULTS.glob("diffusion-guidance-*.json"))]
     parts += [real_eyes(path) for path in sorted(RESULTS.glob("real_*-diffusion-guidance.json"))]
     parts += [agent(path) for path in sorted(RESULTS.glob("diffusion-autoencoder-*.json"))]
+    parts += [texts(path) for path in sorted(RESULTS.glob("latent-text-*.json"))]
     parts += [study(RESULTS / "study-load.json", RESULTS / "study-coverage.json")]
     notes = Path(__file__).with_name("results-notes.md")
-    return "\n".join([*parts, notes.read_text() if notes.exists() else ""]).rstrip() + "\n"
+    return "\n".join([*parts, SOURCES.sub("", notes.read_text()) if notes.exists() else ""]).rstrip() + "\n"
 
 
 def suite(path: Path) -> str:
@@ -77,6 +81,14 @@ def suite(path: Path) -> str:
 
     table = read_table(path)
     return f"## Segmentation: {table.facts['data']}, target `{table.facts['target']}`\n\n{markdown(table)}"
+
+
+def every_method(path: Path) -> str:
+    """The tables of `counterscan bench all --json results/bench-all.json`, which method is best at what first."""
+    from counterscan.bench.every.table import Table, markdown
+
+    table = Table.from_dict(json.loads(path.read_text()))
+    return f"## Every method: {', '.join(table.places)}\n\n{markdown(table)}"
 
 
 def guidance(path: Path) -> str:
@@ -118,6 +130,21 @@ def agent(path: Path) -> str:
         if lines:
             head = ["", *known]
             parts += ["\n".join(_line(cells) for cells in (head, ["---"] * len(head), *lines)) + "\n"]
+    return "\n".join([*parts, f"`{found['command']}`\n"])
+
+
+def texts(path: Path) -> str:
+    """The tables of `bench/latent_text.py`: normal counterparts beside the CAMs, and disease placed by sentences."""
+    found = json.loads(path.read_text())
+    parts = [f"## A latent diffusion told a text: {path.stem.removeprefix('latent-text-')}, {found['n']} phantoms\n"]
+    counterparts = dict(found.get("removed", {}))
+    counterparts |= {f"auprc of {name}": one["auprc"] for name, one in found.get("cams", {}).items()}
+    counterparts |= {f"healthy ones change, {name}": one for name, one in found.get("normal", {}).items()}
+    placed = {name: one for name, one in found.get("induced", {}).items() if name not in ("findings", "sentences")}
+    placed["severity"] = placed.get("severity", {}).get("mean")
+    for rows in (counterparts, placed, found.get("cost", {})):
+        lines = [[name, _plain(one)] for name, one in rows.items()]
+        parts += ["\n".join(_line(cells) for cells in (["", "value"], ["---"] * 2, *lines)) + "\n"] if lines else []
     return "\n".join([*parts, f"`{found['command']}`\n"])
 
 

@@ -10,7 +10,7 @@ import counterscan
 ROOT = Path(counterscan.__file__).parent
 FLOORS = (
     {"errors"},
-    {"core", "registry", "pictures", "progress", "listening", "templating"},
+    {"core", "registry", "pictures", "progress", "listening", "templating", "prompts"},
     {"data", "nets", "weights"},
     {"classifiers", "priors"},
     {"explainers"},
@@ -20,18 +20,20 @@ FLOORS = (
         "report",
         "study",
         "synthesis",
+        "induction",
         "engine",
         "outputs",
         "jobs",
         "listing",
         "score",
+        "scores",
         "demo",
         "doctor",
         "sanity",
         "volumes",
         "agents",
     },
-    {"cli", "commands", "options", "web"},
+    {"cli", "__main__", "commands", "options", "web"},
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

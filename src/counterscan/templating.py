@@ -1,11 +1,25 @@
 """The text of the package's templates, and the one style that all its pages carry."""
 
+from functools import cache
 from importlib import resources
+from typing import Any
 
 
 def template(name: str) -> str:
     """The text of one of the templates."""
     return _text(f"templates/{name}")
+
+
+def rendered(name: str, **words: Any) -> str:
+    """The template `name` filled with `words`, whose text is escaped."""
+    return str(_compiled(name).render(words))
+
+
+@cache
+def _compiled(name: str) -> Any:
+    from jinja2 import Environment
+
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template(name))
 
 
 def page_style(*sheets: str) -> str:

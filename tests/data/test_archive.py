@@ -146,6 +146,43 @@ def test_another_series_or_other_files_are_not_overwritten(kind, tmp_path):
         write_phantoms(kind, 5, tmp_path / "b", size=64)
 
 
+def test_a_damaged_manifest_is_named_and_made_again_once_it_is_deleted(kind, tmp_path):
+    out = write_phantoms(kind, 5, tmp_path / "a", size=64)
+    before = contents(out)
+    (out / "labels.csv").write_bytes(before["labels.csv"][:100])
+    with pytest.raises(CounterscanError, match=r"labels.csv is not as it was written; .* delete labels.csv to draw"):
+        write_phantoms(kind, 5, out, size=64)
+    (out / "labels.csv").unlink()
+    write_phantoms(kind, 5, out, size=64)
+    assert contents(out) == before
+
+
+def test_a_damaged_note_of_a_chunk_makes_it_anew(kind, tmp_path, monkeypatch):
+    whole = contents(write_phantoms(kind, 10, tmp_path / "whole", size=64))
+    finish, out = archive._finish, tmp_path / "a"
+    monkeypatch.setattr(archive, "_finish", lambda *_: None)  # killed before the manifest
+    write_phantoms(kind, 10, out, size=64)
+    monkeypatch.setattr(archive, "_finish", finish)
+    note = out / ".rows" / "00000004.json"
+    note.write_text(note.read_text()[:20])
+    (out / "images" / "000005.png").write_bytes(b"not what was drawn")
+    write_phantoms(kind, 10, out, size=64)
+    assert contents(out) == whole
+
+
+def test_what_a_kill_at_the_very_beginning_and_end_leaves_goes_away(kind, tmp_path):
+    out = tmp_path / "a"
+    out.mkdir()
+    (out / "series.json.part").write_text("{")
+    write_phantoms(kind, 5, out, size=64)
+    before = contents(out)
+    (out / ".rows").mkdir()
+    (out / ".rows" / "00000000.json").write_text("[]")
+    write_phantoms(kind, 5, out, size=64)
+    assert contents(out) == before
+    assert "series.json.part" not in before
+
+
 def test_a_wrong_wish_leaves_no_folder_behind(tmp_path):
     for wish in ({"kind": "brain"}, {"size": 32}, {"findings": ["tumor"]}, {"n": 0}):
         arguments = {"kind": "abdomen", "n": 3, "out": tmp_path / "a", **wish}

@@ -2,11 +2,12 @@ import pytest
 import torch
 
 from counterscan.classifiers.wrappers import BlackBox
+from counterscan.errors import NeedsGradients
 from counterscan.explainers.attribution.gradient import Gradient
 from counterscan.metrics.intervals import Estimate
 from counterscan.metrics.masks import MaskRule
 from counterscan.sanity.checks import FAILS, PASSES, UNCLEAR
-from counterscan.sanity.randomisation import Stage, compare, random_weights, shuffled_labels
+from counterscan.sanity.randomisation import Stage, all_random, compare, random_weights, shuffled_labels
 
 RULE = MaskRule(0.5, relative=True)
 PATIENTS = tuple("abcdef")
@@ -60,6 +61,21 @@ def test_a_map_that_is_empty_under_some_weights_is_asked_under_others(classifier
     assert len(set(asked[:3])) == 3, "each time the weights are others"
     assert len(asked) == 9, "two were empty, and the last stage is repeated"
     assert found.cascading[0].heatmap.max() > 0
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_all_weights_at_once_is_the_last_stage_alone(measured, classifiers, target, edges, own):
+    explainer, asked = edges if own else Gradient(), []
+
+    def explain(other):
+        asked.append(other)
+        return explainer(other, IMAGES, target)
+
+    true = explainer(classifiers["centre"], IMAGES, target)
+    assert all_random(classifiers["centre"], explain, true, RULE, PATIENTS) == measured(explainer)[0].check
+    assert len(asked) >= 3
+    with pytest.raises(NeedsGradients):
+        all_random(BlackBox(classifiers["centre"]), explain, true, RULE, PATIENTS)
 
 
 def test_a_black_box_is_not_judged_by_weights(measured, classifiers, edges):

@@ -119,6 +119,50 @@ def test_nothing_that_was_kept_can_be_changed(store, change):
     assert len(store.answers()) == 1
 
 
+def rewritten(folder, body):
+    """Change what the file holds, behind the program's back."""
+    with sqlite3.connect(folder / "answers.db") as line:
+        line.execute("DROP TRIGGER answers_UPDATE")
+        line.execute("UPDATE answers SET body = ? WHERE number = 2", [body])
+    line.close()
+
+
+@pytest.mark.parametrize(
+    "change", [("real", "reel"), ('"confidence":3', '"confidence":4'), ('"sha256"', '"sha257"'), ("}", "")]
+)
+def test_an_answer_that_is_not_as_it_was_kept_is_named(tmp_path, change):
+    store = Store.of(tmp_path)
+    store.add(answer())
+    store.add(answer(trial="t2", nonce="n2"))
+    with sqlite3.connect(tmp_path / "answers.db") as line:
+        ((body,),) = line.execute("SELECT body FROM answers WHERE number = 2")
+    line.close()
+    rewritten(tmp_path, body.replace(*change))
+    with pytest.raises(CounterscanError, match=r"answers.db is damaged \(answer 2, of ada, is not as it was kept\)"):
+        store.answers()
+
+
+def test_answers_that_were_kept_without_a_seal_are_read(tmp_path):
+    store = Store.of(tmp_path)
+    wanted = [answer(), answer(trial="t2", nonce="n2")]
+    for one in wanted:
+        store.add(one)
+    rewritten(tmp_path, wanted[1].model_dump_json())
+    assert store.answers() == wanted
+
+
+def test_a_file_whose_pages_do_not_fit_is_told_of(tmp_path):
+    store = Store.of(tmp_path)
+    for at in range(60):
+        store.add(answer(trial=f"t{at}", nonce=f"n{at}", text="x" * 400))
+    store.close()
+    path = tmp_path / "answers.db"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CounterscanError, match=r"(is damaged|cannot be used).*malformed"):
+        Store.of(tmp_path).answers()
+
+
 def test_of_many_at_once_each_is_kept_once(store):
     wanted = [answer(trial=f"t{at}", nonce=f"n{at}") for at in range(40)] * 3
     with ThreadPoolExecutor(8) as pool:

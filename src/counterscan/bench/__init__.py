@@ -10,8 +10,9 @@ SUITES = {  # name: the module whose `run` makes its table
     "segmentation": "counterscan.bench.segmentation",
     "ablation": "counterscan.bench.ablation",
     "synthesis": "counterscan.bench.synthesis",
+    "all": "counterscan.bench.every",
 }
-OWN = ("masks", "steps", "real")  # words that not every suite has
+OWN = ("masks", "steps", "real", "kinds")  # words that not every suite has
 
 
 def run_suite(name: str, **words: Any) -> Any:

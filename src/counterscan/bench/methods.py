@@ -5,6 +5,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from counterscan.errors import UnknownName, did_you_mean
+from counterscan.explainers.build import needs_prior, prior_name
+from counterscan.registry import EXPLAINERS
+
+HALF = {name: {"bfloat16": True} for name in ("rise", "score-cam", "occlusion")}  # they ask most, and answer alike
+ROUGH: dict[str, dict[str, Any]] = {  # what makes a method cheap, where figures need not be good
+    "diffusion-autoencoder": {"queries": 8},
+    "diffusion-guidance": {"steps": 3, "guidance": (1.0,)},
+    "integrated-gradients": {"steps": 12},
+    "latent-optimisation": {"draws": 32, "inversion": 10, "steps": 10},
+    "latent-text": {"draws": 1, "steps": 4},
+    "occlusion": {"window": 32, "stride": 16},
+    "rise": {"masks": 48},
+    "smooth-grad": {"samples": 8},
+    "sparse": {"steps": 5, "ladder": (1.0, 4.0)},
+}
 
 
 @dataclass(frozen=True)
@@ -35,18 +50,31 @@ def named(every: Sequence[Method], names: Sequence[str]) -> list[Method]:
 def segmenting(masks: int, *, quick: bool = False) -> tuple[Method, ...]:
     """The methods that mask a lesion, `masks` those of RISE; `quick` makes each cheap and rough."""
     cams, dear = (16, 4) if quick else (160, 48)  # Score-CAM asks the classifier once a channel
-    samples, steps = ({"samples": 8}, {"steps": 12}) if quick else ({}, {})
+    rough = ROUGH if quick else {}
     return (
         Method("inpainting", "inpainting", "inpainting"),
         Method("progressive", "progressive", "progressive"),
         Method("student", "student", "student", published=False),
         Method("supervised", "student", "supervised", published=False),
-        Method("rise", "rise", settings={"masks": masks, "bfloat16": True}),
-        Method("score-cam", "score-cam", settings={"bfloat16": True}, layers=dear),
+        Method("rise", "rise", settings={**HALF["rise"], "masks": masks}),
+        Method("score-cam", "score-cam", settings=HALF["score-cam"], layers=dear),
         Method("layer-cam", "layer-cam", layers=cams),
         Method("grad-cam", "grad-cam", layers=cams),
-        Method("integrated-gradients", "integrated-gradients", settings=steps),
+        Method("integrated-gradients", "integrated-gradients", settings=rough.get("integrated-gradients", {})),
         Method("gradient", "gradient"),
-        Method("smooth-grad", "smooth-grad", settings=samples),
-        Method("occlusion", "occlusion", settings={"bfloat16": True}),
+        Method("smooth-grad", "smooth-grad", settings=rough.get("smooth-grad", {})),
+        Method("occlusion", "occlusion", settings=HALF["occlusion"]),
+    )
+
+
+def registered(*, quick: bool = False) -> tuple[Method, ...]:
+    """Every explainer there is, with the settings that a user gets; `quick` makes each cheap and rough."""
+    return tuple(
+        Method(
+            name,
+            name,
+            prior_name(name) if needs_prior(name) else "",
+            HALF.get(name, {}) | (ROUGH.get(name, {}) if quick else {}),
+        )
+        for name in EXPLAINERS
     )

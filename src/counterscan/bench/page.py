@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from counterscan.data.files import write_whole
 from counterscan.data.manifest import Manifest
 from counterscan.metrics.masks import MaskRule, mask_of
 from counterscan.metrics.truth import read_truth
-from counterscan.templating import page_style, template
+from counterscan.templating import page_style, rendered, template
 from counterscan.volumes.content import delivered
 
 SHOWN, SIDE = 6, 160  # cases in the picture, and pixels of each
@@ -25,12 +25,11 @@ SHOWN, SIDE = 6, 160  # cases in the picture, and pixels of each
 
 def write_page(table: Table, out: Path, picture: Image.Image | None = None) -> Path:
     """Write one self-contained page into `out`."""
-    from jinja2 import Environment
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     measured = [row for row in table.rows if row.metrics]
-    text = environment.from_string(template("bench.html")).render(
-        style=page_style(),
+    text = rendered(
+        "bench.html",
+        style=page_style("page.css", "bench.css"),
+        script=template("bench.js"),
         facts=table.facts,
         main=_cells(table.rows, {name: label for name, (label, _) in COLUMNS.items()}),
         better=dict(COLUMNS.values()),
@@ -85,17 +84,15 @@ def _cells(rows: Sequence[Row], columns: dict[str, str]) -> dict[str, Any]:
     known = {name: label for name, label in columns.items() if any(name in row.metrics for row in rows)}
     lines = []
     for row in rows:
-        figures = [row.metrics.get(name) for name in known]
-        cells = [
-            {
-                "value": (one or {}).get("value"),
-                "text": number((one or {}).get("value")),
-                "interval": cell(one).partition(" ")[2],
-            }
-            for one in figures
-        ]
+        cells = [figure_cell(row.metrics.get(name)) for name in known]
         lines.append({"method": row.method, "rule": row.rule, "why": "" if row.metrics else why(row), "cells": cells})
     return {"heads": list(known.values()), "lines": lines}
+
+
+def figure_cell(figure: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A figure as a cell: the value to sort by, its text, and its interval."""
+    value = figure["value"] if figure else None
+    return {"value": value, "text": number(value), "interval": cell(figure).partition(" ")[2]}
 
 
 def _rule(part: dict[str, Any]) -> str:

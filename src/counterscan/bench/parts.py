@@ -10,8 +10,9 @@ from counterscan.data.archive import write_phantoms
 from counterscan.data.manifest import Manifest, read_manifest
 from counterscan.data.phantoms.base import KINDS
 from counterscan.errors import CounterscanError, ManifestError, did_you_mean
+from counterscan.explainers.build import needs_prior, prior_name
 from counterscan.progress import progress
-from counterscan.registry import shipped_weights
+from counterscan.registry import EXPLAINERS, shipped_weights
 from counterscan.train.parts import ALIASES
 
 PHANTOMS = {"phantoms": "abdomen"} | {kind: kind for kind in KINDS}  # what DATA may say instead of a manifest
@@ -42,10 +43,10 @@ class Models:
     @classmethod
     def parse(cls, pattern: str, named: Sequence[str]) -> "Models":
         """From `runs/ct/{fold}` and words such as `inpainting=runs/new`."""
-        pairs = [word.partition("=") for word in named]
+        pairs, known = [word.partition("=") for word in named], names()
         for name, equals, place in pairs:
-            if not equals or name not in NAMES:
-                hint = did_you_mean(name, NAMES)
+            if not equals or name not in known:
+                hint = did_you_mean(name, known)
                 raise CounterscanError(f"cannot read --model {name + equals + place!r} as NAME=PLACE{hint}")
         return cls(pattern.rstrip("/"), {name: place for name, _, place in pairs})
 
@@ -60,7 +61,12 @@ class Models:
         return name in self.named or place in shipped_weights() or (Path(place) / "card.json").exists()
 
 
-NAMES = ("classifier", "judge", "inpainting", "progressive", "student", "supervised")
+ROLES = ("classifier", "judge", "robust", "verifier", "supervised")
+
+
+def names() -> set[str]:
+    """What models are called: by their role, or as the prior of an explainer."""
+    return {*ROLES, *(prior_name(name) for name in EXPLAINERS if needs_prior(name))}
 
 
 def phantom_part(kind: str, out: Path, *, n: int, size: int, seed: int) -> Part:

@@ -61,7 +61,7 @@ class Asked:
 
     def settings(self) -> list[Setting]:
         """Every part with its models loaded; an error for words that do not fit, before anything is drawn or read."""
-        self._check()
+        self.check()
         return [
             Setting.load(part, self.places, self.target, self.out, self.command, self.seed) for part in self._parts()
         ]
@@ -72,7 +72,8 @@ class Asked:
             return [phantom_part(self.phantoms, self.out / "data", n=n, size=self.size or SIZE, seed=self.seed)]
         return manifest_parts(Path(self.data), self.dataset, self.folds, n)[: 1 if self.quick else None]
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """An error for words that do not fit."""
         if not self.phantoms and not Path(self.data).exists():
             hint = did_you_mean(self.data, PHANTOMS)
             raise UnknownName(f"{self.data!r} is neither a manifest nor a kind of phantom{hint}")
@@ -111,9 +112,9 @@ class Making:
         rows = [one for name, found in self.done.items() for one in self._lines(name, found, sizes, facts)]
         table = Table({**facts, "sizes": sizes.describe() if tuned else "", "notes": notes(tuned)}, rows)
         for one in rows:
-            write_whole(out / "results" / f"{one.file}.json", _json(one.to_dict()))
+            write_whole(out / "results" / f"{one.file}.json", as_json(one.to_dict()))
         for path in filter(None, (out / "table.json", self.asked.json_file)):
-            write_whole(path, _json(table.to_dict()))
+            write_whole(path, as_json(table.to_dict()))
         write_whole(out / "table.md", markdown(table).encode())
         where = {name: first.out / name / "test" for name in tuned}
         write_page(table, out, sheet(first.part.test, where) if tuned else None)
@@ -139,7 +140,7 @@ class Making:
             "target": first.target.describe(first.classifier.card),
             "n": sum(len(setting.part.test) for setting in self.settings),
             "version": metadata.version("counterscan"),
-            "machine": f"{os.cpu_count()} CPUs, {torch.get_num_threads()} threads of torch {torch.__version__}",
+            "machine": machine(),
             "command": self.asked.command,
             "judge": first.judge.card.name if first.judge else "",
         }
@@ -153,8 +154,19 @@ def _measured(method: Method, settings: Sequence[Setting]) -> list[dict[str, Fou
     try:
         return [measure(setting, method) for setting in settings]
     except (CounterscanError, OSError) as error:
-        return Row(method.name, failed=" ".join(str(error).split()))
+        return Row(method.name, failed=one_line(error))
 
 
-def _json(value: Any) -> bytes:
+def machine() -> str:
+    """What figures of time are of."""
+    return f"{os.cpu_count()} CPUs, {torch.get_num_threads()} threads of torch {torch.__version__}"
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, in a line of a table."""
+    return " ".join(str(error).split())
+
+
+def as_json(value: Any) -> bytes:
+    """The file that holds `value`."""
     return (json.dumps(value, indent=1) + "\n").encode()

@@ -1,10 +1,10 @@
 """A suite's table for people: on the terminal, as Markdown, and as cells for the page."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from counterscan.bench.rows import Row
 from counterscan.metrics.overlap import SIZES
@@ -34,6 +34,16 @@ BY_SIZE = {
 }
 SHORT = ("iou", "micro_iou", "dice", *(f"iou_{size}" for size in SIZES), "auprc", "pointing_game")
 SHORT += ("healthy_mask_share", "flip_rate", "judge_flip_rate", "frechet_distance", "seconds", "memory_mb")
+
+
+class Absent(Protocol):
+    """A line that may have no figures, and then says why."""
+
+    @property
+    def absent(self) -> str: ...
+
+    @property
+    def failed(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,7 @@ def markdown(table: Table) -> str:
     return "\n".join([*parts, notes + f"- `{table.facts['command']}`\n"])
 
 
-def cell(figure: dict[str, Any] | None) -> str:
+def cell(figure: Mapping[str, Any] | None) -> str:
     """A value with its interval where it has one."""
     if not figure or figure["value"] is None:
         return ""
@@ -99,7 +109,7 @@ def number(value: float | None) -> str:
     )
 
 
-def why(row: Row) -> str:
+def why(row: Absent) -> str:
     """Why a line has no figures."""
     return f"absent: {row.absent}" if row.absent else f"failed: {row.failed}"
 

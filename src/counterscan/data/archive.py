@@ -17,6 +17,8 @@ from counterscan.data.dataset import DatasetFile, write_dataset_file
 from counterscan.data.files import write_whole
 from counterscan.data.phantoms.base import Phantom, draw, module, normal_of
 from counterscan.data.raster import encode, write_picture
+from counterscan.data.sums import NAME as SUMS
+from counterscan.data.sums import damaged, write_sums
 from counterscan.errors import CounterscanError
 
 CHUNK = 64  # phantoms a process draws before it notes that they are done
@@ -72,8 +74,9 @@ def write_phantoms(
     out = Path(out)
     _claim(out, series)
     if (out / "labels.csv").is_file():
+        _check_whole(out)
         return out
-    missing = [start for start in range(0, n, CHUNK) if not _rows_file(out, start).is_file()]
+    missing = [start for start in range(0, n, CHUNK) if _rows(out, start) is None]
     done = n - sum(min(CHUNK, n - start) for start in missing)
     for count in _work(series, out, missing, workers):
         done += count
@@ -88,12 +91,13 @@ def _claim(out: Path, series: Series) -> None:
     note = out / "series.json"
     wanted = json.dumps(series.__dict__, default=list)
     if note.is_file():
-        if json.loads(note.read_text()) != json.loads(wanted):
+        if note.read_text(errors="replace") != wanted:
             raise CounterscanError(
-                f"{out} holds another series of phantoms ({note.read_text()}); choose another folder"
+                f"{out} holds another series of phantoms ({note.read_text(errors='replace')}, says {note.name}); "
+                "choose another folder"
             )
         return
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(not one.name.startswith(note.name) for one in out.iterdir()):  # a kill may leave its part
         raise CounterscanError(f"{out} holds other files; choose a new or an empty folder")
     write_whole(note, wanted.encode())
 
@@ -168,6 +172,23 @@ def _rows_file(out: Path, start: int) -> Path:
     return out / ROWS / f"{start:08d}.json"
 
 
+def _rows(out: Path, start: int) -> list[dict[str, Any]] | None:
+    """The rows of a chunk that is done; None for any other, and where the note of them is damaged."""
+    try:
+        return json.loads(_rows_file(out, start).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _check_whole(out: Path) -> None:
+    """Refuse an archive whose manifest is not as it was written; sweep what a kill at the very end left."""
+    if (out / SUMS).is_file() and (name := damaged(out / SUMS)):
+        raise CounterscanError(
+            f"{out / name} is not as it was written; restore it from a copy, or delete labels.csv to draw all again"
+        )
+    shutil.rmtree(out / ROWS, ignore_errors=True)
+
+
 def _finish(out: Path, series: Series) -> None:
     drawer = module(series.kind)
     slope, intercept = series.rescale
@@ -186,11 +207,13 @@ def _finish(out: Path, series: Series) -> None:
     for name, outcomes in getattr(drawer, "OUTCOMES", {}).items():
         more = {"classes": (*outcomes, *told.classes), "confounders": (*outcomes, *told.confounders)}
         write_dataset_file(out / f"{name}.toml", told.model_copy(update=more))  # what is masked is no outcome
-    rows = [row for start in range(0, series.n, CHUNK) for row in json.loads(_rows_file(out, start).read_text())]
+    rows = [row for start in range(0, series.n, CHUNK) for row in _rows(out, start) or []]
     columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key != "report"] + ["report"]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(out / "labels.csv", text.getvalue().encode())
+    content = text.getvalue().encode()
+    write_sums(out / SUMS, {"labels.csv": hashlib.sha256(content).hexdigest()})
+    write_whole(out / "labels.csv", content)
     shutil.rmtree(out / ROWS, ignore_errors=True)

@@ -50,14 +50,22 @@ def written_whole(path: Path) -> Iterator[Path]:
     """`write_whole` for what is written in pieces: a path beside `path`, whose file takes its name at the end."""
     part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
-    except BaseException as error:
+        with telling_why(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            os.replace(part, path)
+    except BaseException:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
+        raise
+
+
+@contextlib.contextmanager
+def telling_why(path: Path) -> Iterator[None]:
+    """Within, where there is no room, or no right to write, ScanError says so of `path`."""
+    try:
+        yield
+    except OSError as error:
         cause = error.strerror or type(error).__name__
         raise ScanError(f"{path} cannot be written ({cause}); make room there, or name another folder") from error
 

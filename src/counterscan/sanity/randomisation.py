@@ -91,12 +91,33 @@ def random_weights(
     alone = {f"only group {part + 1}": group for part, group in enumerate(groups) if part}
     stages: list[Stage] = []
     for title, names in [*sets.items(), *alone.items()]:
-        draws = REPEATS if len(stages) == len(sets) - 1 else 1  # the verdict is on the last
-        others = [_explained_anew(classifier, names, explain, seed + DRAWS * draw) for draw in range(draws)]
+        repeats = REPEATS if len(stages) == len(sets) - 1 else 1  # the verdict is on the last
+        others = _repeated(classifier, names, explain, seed, repeats)
         stages.append(compare(title, true, others, rule, patients))
         done()
     cascading = tuple(stages[: len(sets)])
     return Randomisation(_weights_check(true, cascading[-1], patients), cascading, tuple(stages[len(sets) :]))
+
+
+def all_random(
+    classifier: Classifier,
+    explain: Explain,
+    true: Explanation,
+    rule: MaskRule,
+    patients: Sequence[str],
+    seed: int = 0,
+    repeats: int = REPEATS,
+) -> Check:
+    """The check of `random_weights` alone: every weight drawn anew, `repeats` times. NeedsGradients for a black box."""
+    names = sum(weight_groups(classifier), ())
+    others = _repeated(classifier, names, explain, seed, repeats)
+    return _weights_check(true, compare("all random", true, others, rule, patients), patients)
+
+
+def _repeated(
+    classifier: Classifier, names: Sequence[str], explain: Explain, seed: int, repeats: int
+) -> list[Explanation]:
+    return [_explained_anew(classifier, names, explain, seed + DRAWS * draw) for draw in range(repeats)]
 
 
 def _explained_anew(classifier: Classifier, names: Sequence[str], explain: Explain, seed: int) -> Explanation:

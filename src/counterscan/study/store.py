@@ -4,7 +4,9 @@ SQLite in WAL mode with synchronous=FULL by default, PostgreSQL by URL where sev
 the database refuse UPDATE and DELETE, so that the record of a study only grows, whoever opens the file.
 """
 
+import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from counterscan.errors import CounterscanError, MissingExtra
 from counterscan.study.records import Answer
@@ -25,6 +29,8 @@ except ModuleNotFoundError as error:
 
 VERSION = "1"
 PATIENCE = 30_000  # milliseconds to wait for another process's write to the same file
+DAMAGED = "malformed"  # SQLite's word for a file whose pages do not fit together
+SEAL = re.compile(r'\{"sha256":"([0-9a-f]{64})",')  # what the body of an answer begins with
 CURE = "give sqlite:///FILE on a local disk, or postgresql://USER:PASSWORD@HOST/NAME"
 TABLES = sql.MetaData()
 ABOUT = sql.Table(
@@ -125,7 +131,7 @@ class Store:
     def add(self, answer: Answer) -> bool:
         """Keep an answer, and return once it is durable: False where its nonce or its trial is known already."""
         row = {name: getattr(answer, name) for name in ("reader", "trial", "nonce", "received")}
-        return self._insert(ANSWERS, {**row, "body": answer.model_dump_json()})
+        return self._insert(ANSWERS, {**row, "body": _sealed(answer)})
 
     def note(self, reader: str, kind: str, item: str = "", facts: dict[str, Any] | None = None) -> bool:
         """Keep what happened beside the answers, once for each `kind` and `item`: False where it is known."""
@@ -133,8 +139,8 @@ class Store:
         return self._insert(NOTES, row)
 
     def answers(self, reader: str = "") -> list[Answer]:
-        """All answers in the order they came in, or those of one reader."""
-        return [Answer.model_validate_json(row.body) for row in self._rows(ANSWERS, reader)]
+        """All answers in the order they came in, or those of one reader; CounterscanError where one is damaged."""
+        return [self._opened(row) for row in self._rows(ANSWERS, reader)]
 
     def notes(self, reader: str = "", kind: str = "") -> list[Note]:
         """All notes in the order they came in, or those of one reader or kind."""
@@ -197,8 +203,31 @@ class Store:
 
     def _rows(self, table: sql.Table, reader: str) -> list[sql.Row]:
         query = sql.select(table).order_by(table.c.number)
-        with self._engine.connect() as connection:
-            return list(connection.execute(query.where(table.c.reader == reader) if reader else query))
+        try:
+            with self._engine.connect() as connection:
+                return list(connection.execute(query.where(table.c.reader == reader) if reader else query))
+        except DBAPIError as error:
+            if DAMAGED not in str(error.orig):
+                raise
+            raise self._damaged(f"it is {error.orig}") from error
+
+    def _opened(self, row: sql.Row) -> Answer:
+        """The answer of a row; those that were kept before there were seals have none."""
+        seal = SEAL.match(row.body)
+        text = "{" + row.body[seal.end() :] if seal else row.body
+        try:
+            answer = Answer.model_validate_json(text)
+        except ValidationError:
+            answer = None
+        if answer is None or (seal and seal[1] != _digest(text)):
+            raise self._damaged(f"answer {row.number}, of {row.reader}, is not as it was kept")
+        return answer
+
+    def _damaged(self, what: str) -> CounterscanError:
+        return CounterscanError(
+            f"the database {_without_password(self._engine.url)} is damaged ({what}); restore it from a copy, or "
+            "analyse answers that were saved from the owner's page (--answers)"
+        )
 
     @contextmanager
     def _transaction(self) -> Iterator[sql.Connection]:
@@ -221,6 +250,16 @@ class Store:
 
     def _said(self, connection: sql.Connection, name: str) -> str:
         return connection.execute(sql.select(ABOUT.c.value).where(ABOUT.c.name == name)).scalar() or ""
+
+
+def _sealed(answer: Answer) -> str:
+    """The answer as JSON, with the digest of all the rest of it as the first key."""
+    text = answer.model_dump_json()
+    return f'{{"sha256":"{_digest(text)}",{text[1:]}'
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def now() -> str:

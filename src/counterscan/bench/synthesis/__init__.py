@@ -3,14 +3,13 @@
 Distances of sets, diversity, copies of training images, co-occurrence of findings, and classifiers trained on either.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from counterscan.bench.setting import kept
-from counterscan.bench.suite import Asked
+from counterscan.bench.suite import Asked, as_json, one_line
 from counterscan.bench.synthesis.evaluation import Evaluation
 from counterscan.bench.synthesis.likeness import copies, diversity, sheet
 from counterscan.bench.synthesis.page import write_page
@@ -54,7 +53,7 @@ def run(
         try:
             found = found.with_part(name, _part(setting, name, steps, say))
         except (CounterscanError, OSError) as error:
-            found = found.with_failure(name, " ".join(str(error).split()))
+            found = found.with_failure(name, one_line(error))
         _write(found, setting, asked.json_file)
     return found
 
@@ -67,7 +66,7 @@ def _part(setting: Setting, name: str, steps: int | None, say: Callable[[str], N
 
 def _write(found: Evaluation, setting: Setting, json_file: Path | None) -> None:
     out, copied = setting.out, found.parts.get("copies")
-    content = (json.dumps(found.to_dict(), indent=1) + "\n").encode()
+    content = as_json(found.to_dict())
     for path in filter(None, (out / "synthesis.json", json_file)):
         write_whole(path, content)
     write_whole(out / "synthesis.md", found.markdown().encode())

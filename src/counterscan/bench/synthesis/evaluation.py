@@ -1,13 +1,11 @@
 """What was found, part by part: in the form of `results/`, as tables for people, and in a few sentences."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any, Self
 
-import torch
-
+from counterscan.bench.suite import machine
 from counterscan.bench.synthesis.setting import Setting
 from counterscan.bench.synthesis.tables import Grid, grids, headlines
 
@@ -36,7 +34,7 @@ class Evaluation:
                 "side": setting.side,
                 "extractor": setting.extractor.name if judge else "",
                 "version": metadata.version("counterscan"),
-                "machine": f"{os.cpu_count()} CPUs, {torch.get_num_threads()} threads of torch {torch.__version__}",
+                "machine": machine(),
                 "command": setting.command,
             }
         )

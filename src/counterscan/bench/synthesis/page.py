@@ -10,7 +10,7 @@ from counterscan.bench.page import embedded
 from counterscan.bench.synthesis.evaluation import Evaluation
 from counterscan.bench.synthesis.tables import headlines
 from counterscan.data.files import write_whole
-from counterscan.templating import page_style, template
+from counterscan.templating import page_style, rendered
 
 WIDTH, HEIGHT, LEFT = 520, 170, 130  # of a plot in CSS pixels, and where the axis of the areas begins
 ROW = 30  # pixels of a finding in the plot of areas
@@ -19,11 +19,9 @@ COLOURS = {"made": "var(--accent)", "synthetic": "var(--accent)", "real": "var(-
 
 def write_page(found: Evaluation, out: Path, picture: Image.Image | None = None) -> Path:
     """Write one self-contained page into `out`; `picture` shows the nearest pairs."""
-    from jinja2 import Environment
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     copied, taught = found.parts.get("copies"), found.parts.get("training")
-    text = environment.from_string(template("synthesis.html")).render(
+    text = rendered(
+        "synthesis.html",
         style=page_style(),
         facts=found.facts,
         tiles=headlines(found.parts),

@@ -1,0 +1,79 @@
+"""Write anew the tables that stand inside pages that people wrote, from the JSON files under results/.
+
+Such a table stands between `<!-- table NAME -->` and `<!-- end of table -->`. `--check` only tells whether all are
+up to date.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+RESULTS = DOCS.parent / "results"
+MARKED = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.S)
+PUBLISHED = {"inpainting": 0.646, "progressive": 0.445, "layer-cam": 0.026, "grad-cam": None}  # table 1 of COIN
+CAMS = ("layer-cam", "grad-cam")
+
+
+def pages() -> dict[Path, str]:
+    """Each page with such a table, as it should be."""
+    found = {path: path.read_text() for path in sorted(DOCS.glob("**/*.md"))}
+    return {path: MARKED.sub(_filled, text) for path, text in found.items() if MARKED.search(text)}
+
+
+def _filled(found: re.Match) -> str:
+    start, name, end = found.groups()
+    return f"{start}\n{TABLES[name]()}\n{end}"
+
+
+def speed() -> str:
+    """What attributions cost here and in other libraries, by `bench/attribution.py`."""
+    rows = json.loads((RESULTS / "attribution-speed.json").read_text())["rows"]
+    ours = {(row["network"], row["method"]): row["cpu_seconds"] for row in rows if row["library"] == "counterscan"}
+    return _table(
+        ["network", "method", "library", "processor s", "times ours", "peak MB", "deviation"],
+        ([*_named(row), *_costs(row, ours[row["network"], row["method"]])] for row in rows),
+    )
+
+
+def _named(row: dict[str, Any]) -> list[str]:
+    return [row["network"], f"`{row['method']}`", row["library"]]
+
+
+def _costs(row: dict[str, Any], ours: float) -> list[str]:
+    deviation = row["deviation"]
+    told = "" if deviation is None else f"{deviation:.1e}" if deviation else "0"
+    return [f"{row['cpu_seconds']:.3f}", f"{row['cpu_seconds'] / ours:.2f}", str(row["peak_mb"]), told]
+
+
+def published() -> str:
+    """The experiment of COIN on phantoms, by `bench/published.py`."""
+    return _table(["method", "layer", "mask rule", "micro IoU", "mean IoU", "the paper"], _published_rows())
+
+
+def _published_rows() -> Iterator[list[str]]:
+    for method, paper in PUBLISHED.items():
+        for layer in ("last", "best") if method in CAMS else ("",):
+            for rule in ("published", "tuned"):
+                parts = ["published", method, *["last"] * (layer == "last"), *["published"] * (rule == "published")]
+                found = json.loads((RESULTS / f"{'-'.join(parts)}.json").read_text())["metrics"]
+                micro = "{value:.3f} ({low:.3f} to {high:.3f})".format(**found["micro_iou"])
+                known = paper if paper and rule == "published" and layer != "best" else ""
+                yield [f"`{method}`", layer, rule, micro, f"{found['iou']['value']:.3f}", str(known)]
+
+
+def _table(heads: list[str], rows: Iterator[list[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in (heads, ["---"] * len(heads), *rows))
+
+
+TABLES: dict[str, Callable[[], str]] = {"attribution-speed": speed, "published-experiment": published}
+
+if __name__ == "__main__":
+    stale = {path: text for path, text in pages().items() if path.read_text() != text}
+    if "--check" in sys.argv:
+        sys.exit(f"out of date: {', '.join(path.name for path in stale)}; run make docs" if stale else 0)
+    for path, text in stale.items():
+        path.write_text(text)
