@@ -127,7 +127,9 @@ def test_figures_agree_with_their_definitions(seed, distance, decimals):
     cuts = np.unique(np.concatenate([true, false, [99]]))
     gaps = [(abs((true < cut).mean() - (false >= cut).mean()), cut) for cut in cuts]
     cut = min(gaps)[1]
-    assert figures["eer"].value == pytest.approx(((true < cut).mean() + (false >= cut).mean()) / 2, abs=0.06)
+    tied = [np.unique(scores, return_counts=True)[1].max() / len(scores) for scores in (true, false)]
+    off = 0.03 + max(tied)  # pairs that tie at the crossing count half, or all
+    assert figures["eer"].value == pytest.approx(((true < cut).mean() + (false >= cut).mean()) / 2, abs=off)
     for figure in figures.values():
         assert figure.low <= figure.value + 1e-9
         assert figure.value <= figure.high + 1e-9

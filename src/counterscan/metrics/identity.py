@@ -143,10 +143,15 @@ class Pairs:
 
 
 def _crossing(weights: np.ndarray, needed: np.ndarray) -> np.ndarray:
-    """Where the share of true pairs refused is that of false ones accepted; `needed` `(n,)` rises."""
-    refused = 1 - weights.cumsum(1) / weights.sum(1, keepdims=True)
-    first = (refused <= needed).argmax(1)
-    return np.minimum(np.maximum(refused[np.arange(len(refused)), first], 0), 1) / 2 + needed[first] / 2
+    """Where the share of true pairs refused is that of false ones accepted; `needed` `(n,)` rises.
+
+    Until a pair is accepted as many are refused as before it, however far off it is: they meet there or at its step.
+    """
+    accepted = weights.cumsum(1) / weights.sum(1, keepdims=True)
+    first = (1 - accepted <= needed).argmax(1)
+    rows = np.arange(len(accepted))
+    before = 1 - accepted[rows, first] + weights[rows, first] / weights.sum(1)
+    return np.minimum(np.clip(before, 0, 1), needed[first])
 
 
 def beside(kept: Mapping[str, Any], verifier: Mapping[str, Any]) -> str:
