@@ -103,6 +103,7 @@ def _say_into(log: Path) -> None:
     os.dup2(line, 1)
     os.dup2(line, 2)
     os.close(line)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115 (whatever stood there)
 
 
 def _code(do: Callable[[], Any]) -> int:

@@ -13,7 +13,7 @@ ROUGH: dict[str, dict[str, Any]] = {  # what makes a method cheap, where figures
     "diffusion-autoencoder": {"queries": 8},
     "diffusion-guidance": {"steps": 3, "guidance": (1.0,)},
     "integrated-gradients": {"steps": 12},
-    "latent-optimisation": {"draws": 32, "inversion": 10, "steps": 10},
+    "latent-optimisation": {"draws": 16, "inversion": 4, "steps": 4},
     "latent-text": {"draws": 1, "steps": 4},
     "occlusion": {"window": 32, "stride": 16},
     "rise": {"masks": 48},

@@ -7,9 +7,9 @@ from typing import Any
 from counterscan.bench.every.lines import ATTRIBUTES, DIRECTIONS, DRAWS, Line
 from counterscan.bench.every.places import REMOVED
 from counterscan.bench.every.plots import scatter
-from counterscan.bench.every.table import COLUMNS, Question, Table, best, best_of, black_box, shown
+from counterscan.bench.every.table import COLUMNS, Table, answer, best, best_of, black_box, shown
 from counterscan.bench.page import figure_cell
-from counterscan.bench.table import number, why
+from counterscan.bench.table import why
 from counterscan.data.files import write_whole
 from counterscan.templating import page_style, rendered, template
 
@@ -25,7 +25,7 @@ def write_page(table: Table, out: Path) -> Path:
         places=table.places,
         directions=DIRECTIONS,
         sorts=(DRAWS, ATTRIBUTES),
-        questions=[(one.text, [_answer(line, one) for line in found]) for one, found in best(table)],
+        questions=[(one.text, [answer(one, lines) for lines in found]) for one, found in best(table)],
         plots=_plots(table),
         heads=known,
         better={name: way for name, (_, way) in COLUMNS.items()},
@@ -34,10 +34,6 @@ def write_page(table: Table, out: Path) -> Path:
         failed=sum(not line.metrics for line in table.lines),
     )
     return write_whole(out / "index.html", text.encode())
-
-
-def _answer(line: Line | None, asked: Question) -> dict[str, str]:
-    return {"method": line.method, "value": number(line.value(asked.metric))} if line else {}
 
 
 def _plots(table: Table) -> list[dict[str, Any]]:

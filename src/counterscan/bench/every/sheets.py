@@ -13,8 +13,6 @@ from counterscan.metrics.truth import Truth
 from counterscan.volumes.content import delivered
 
 SHOWN, SIDE = 6, 176  # cases, and pixels of each picture
-COUNTERFACTUAL = ("image, lesion tinted", "counterfactual", "change", "true twin")
-ATTRIBUTION = ("image, lesion tinted", "map")
 
 
 @dataclass
@@ -22,24 +20,26 @@ class Sheet:
     """Rows of pictures, as they come; nothing after the first `SHOWN`."""
 
     rows: list[list[Image.Image]] = field(default_factory=list)
-    titles: tuple[str, ...] = ATTRIBUTION
+    titles: list[str] = field(default_factory=list)
 
     def add(self, explanation: Explanation, truth: Truth) -> None:
         """A row for the first image of an explanation, while there is room."""
         if len(self.rows) == SHOWN:
             return
         shown = delivered(explanation)
-        first = _grown(pictures.grey(shown.images[0]))
-        if truth.mask is not None and truth.mask[0].any():
+        first, lesion = _grown(pictures.grey(shown.images[0])), truth.mask is not None and bool(truth.mask[0].any())
+        if truth.mask is not None and lesion:
             first.alpha_composite(pictures.tint(truth.mask[0], first.size, pictures.TRUE))
-        row = [first.convert("RGB")]
+        row = {"image, lesion tinted" if lesion else "image": first.convert("RGB")}
         if shown.counterfactual is None or shown.difference is None:
-            row.append(pictures.heat_picture(shown.heatmap[0], shown.images[0]))
+            row["map"] = pictures.heat_picture(shown.heatmap[0], shown.images[0])
         else:
-            self.titles = COUNTERFACTUAL[: 3 if truth.twin is None else 4]
-            row += [pictures.grey(shown.counterfactual[0]), pictures.difference_picture(shown.difference[0])]
-            row += [] if truth.twin is None else [pictures.grey(truth.twin[0])]
-        self.rows.append(row)
+            row["counterfactual"] = pictures.grey(shown.counterfactual[0])
+            row["change"] = pictures.difference_picture(shown.difference[0])
+        if truth.twin is not None and lesion and shown.counterfactual is not None:
+            row["true twin"] = pictures.grey(truth.twin[0])
+        self.titles = max(self.titles, list(row), key=len)
+        self.rows.append(list(row.values()))
 
     def save(self, path: Path) -> Path:
         """Write them as one picture."""

@@ -97,8 +97,8 @@ class Table:
         return "\n".join([*(line.rstrip() for line in text), "", counts, *self.facts.get("notes", ())])
 
 
-def best(table: Table) -> list[tuple[Question, list[Line | None]]]:
-    """Each question with the method that answers it best on each kind of images, None where none does."""
+def best(table: Table) -> list[tuple[Question, list[list[Line]]]]:
+    """Each question with the methods that answer it best on each kind of images: one, several alike, or none."""
     return [
         (one, [_best(table.part(data, one.direction), one) for data in table.places])
         for one in QUESTIONS
@@ -106,11 +106,16 @@ def best(table: Table) -> list[tuple[Question, list[Line | None]]]:
     ]
 
 
+def answer(asked: Question, lines: Sequence[Line]) -> tuple[str, str]:
+    """The methods that are best, by their names, and their figure."""
+    return ", ".join(line.method for line in lines), number(lines[0].value(asked.metric)) if lines else ""
+
+
 def markdown(table: Table) -> str:
     """Which method for what, then a table for each kind of images and direction."""
     asked = [
-        [one.text, *(f"`{line.method}` {number(line.value(one.metric))}" if line else "–" for line in lines)]
-        for one, lines in best(table)
+        [one.text, *(" ".join(filter(None, answer(one, lines))) or "–" for lines in found)]
+        for one, found in best(table)
     ]
     parts = [_grid(["", *table.places], asked)]
     for data in table.places:
@@ -138,14 +143,14 @@ def best_of(lines: Sequence[Line], metric: str) -> float | None:
     return (max(values) if better == "higher" else min(values)) if values and better else None
 
 
-def _best(lines: Sequence[Line], asked: Question) -> Line | None:
+def _best(lines: Sequence[Line], asked: Question) -> list[Line]:
     able = [line for line in lines if line.value(asked.metric) is not None]
     if asked.black_box:
         able = [line for line in able if line.result.get("black_box") not in (NEEDS_GRADIENTS, FAILS)]
     if asked.convincing:
         able = [line for line in able if (line.value("judge_flip_rate") or 0) >= COUNTS]
     value = best_of(able, asked.metric)
-    return next((line for line in able if line.value(asked.metric) == value), None)
+    return [line for line in able if line.value(asked.metric) == value]
 
 
 def _headline(lines: Sequence[Line]) -> str:
