@@ -164,7 +164,7 @@ def _columns(place: Place, setting: Setting, explainer: Explainer, folder: Path,
         if case.name not in done:
             columns["patient"].append(case.patient or case.name)
             for metric in columns.keys() - {"patient"}:
-                columns[metric].append(float("nan"))
+                columns[metric].append(0.0 if metric in RATES else float("nan"))
     sheet.save(picture)
     return columns
 
