@@ -213,8 +213,9 @@ class Store:
 
     def _opened(self, row: sql.Row) -> Answer:
         """The answer of a row; those that were kept before there were seals have none."""
-        seal = SEAL.match(row.body)
-        text = "{" + row.body[seal.end() :] if seal else row.body
+        body = str(row.body)
+        seal = SEAL.match(body)
+        text = "{" + body[seal.end() :] if seal else body
         try:
             answer = Answer.model_validate_json(text)
         except ValidationError:
