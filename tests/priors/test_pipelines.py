@@ -235,9 +235,9 @@ def test_pickles_only_where_the_user_insists(folder, prior, part):
     torch.save(load_file(folder / part / weights), folder / part / pickle)
     open_pipeline(folder)  # beside safetensors it is not looked at
     (folder / part / weights).unlink()
-    with pytest.raises(WeightsError, match=rf"{pickle} is a pickle, which runs code.*pickles=True, which is dangerous"):
+    with pytest.raises(WeightsError, match=rf"{pickle} is a pickle, which runs code.*or insist with --prior unsafe:"):
         open_pipeline(folder)
-    insisted = open_pipeline(folder, pickles=True)
+    insisted = open_pipeline(f"unsafe:{folder}")
     assert torch.equal(insisted.codec.encode(images()), prior.codec.encode(images()))
     assert torch.equal(insisted.text(SENTENCES)[0], prior.text(SENTENCES)[0])
 

@@ -55,6 +55,15 @@ def test_a_masked_one_answers_for_each_sentence_as_for_it_alone(tmp_path):
     torch.testing.assert_close(tokens[1:, :5], text(SENTENCES[1:])[0], atol=1e-5, rtol=1e-5)
 
 
+def test_a_word_that_the_tokenizer_does_not_know_is_named(tmp_path, recwarn):
+    bert(tmp_path)
+    text = open_text(tmp_path)
+    text(SENTENCES)
+    assert not recwarn
+    with pytest.warns(UserWarning, match="'effusoin' is not known and says nothing"):
+        text(["Small left effusoin."])
+
+
 def test_a_long_prompt_is_never_cut(tmp_path):
     bert(tmp_path)
     for masked in (False, True):

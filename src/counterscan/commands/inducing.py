@@ -36,10 +36,10 @@ def induce(
 
     words = {name: value for name, value in locals().items() if name not in ("dry_run", "json")}
     from counterscan.induction import TABLE, induce, prepare_induction
+    from counterscan.priors.text import warn_of
 
     asked = prepare_induction(**words, names={"command": typed()})
-    for word, near in asked.reading.unknown:
-        typer.echo(f"{word!r} is not known and says nothing" + f"; did you mean {near!r}?" * bool(near), err=True)
+    warn_of(dict(asked.reading.unknown))
     typer.echo(f"asked for: {asked.asked}")
     if dry_run:
         typer.echo(json.dumps(asked.job.describe(), indent=1))

@@ -138,7 +138,7 @@ def _weights(place: Path, name: str, pickles: bool | None) -> dict[str, Any]:
         return {"use_safetensors": True, "variant": "fp16"}
     if pickles and _pickles(place):
         return {"use_safetensors": False}
-    no_pickle(place / name, "" if pickles is None else ", or insist with pickles=True, which is dangerous")
+    no_pickle(place / name, "" if pickles is None else ", or insist with --prior unsafe:FOLDER if you trust it")
     return {}
 
 

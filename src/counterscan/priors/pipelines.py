@@ -34,7 +34,7 @@ from counterscan.priors.schedules import DiscreteSchedule
 from counterscan.priors.text import Prompted
 from counterscan.weights.store import CARD, load_card
 
-INDEX, HUB = "model_index.json", "hub:"
+INDEX, HUB, UNSAFE = "model_index.json", "hub:", "unsafe:"
 PARTS = {
     "unet": "a UNet2DConditionModel",
     "vae": "an AutoencoderKL",
@@ -128,20 +128,21 @@ class PipelinePrior:
         return Prompted(self.unet, tokens, mask)
 
 
-def open_pipeline(folder: str | Path, *, pickles: bool = False, fresh: bool = False) -> PipelinePrior | None:
+def open_pipeline(folder: str | Path, *, fresh: bool = False) -> PipelinePrior | None:
     """The prior in a folder that diffusers saved a text-to-image pipeline in; None where there is no model_index.json.
 
     Nothing is fetched, unless `folder` is `hub:owner/name`: then that repository of the Hugging Face hub, its
     safetensors, JSON and text files only. `fresh` puts an untrained projection where one is needed and missing, to be
     trained and written with `save_projection`.
 
-    `pickles` also takes weights that are a pickle (.bin). THAT IS DANGEROUS: a pickle runs code as it is read. The
-    libraries read it in a restricted way, which has been got round before; insist only where you trust its author.
+    `unsafe:FOLDER` also takes weights that are a pickle (.bin). THAT IS DANGEROUS: a pickle runs code as it is read.
+    The libraries read it in a restricted way, which has been got round before; insist only where you trust its author.
 
     Raises WeightsError where a part is missing, a pickle, not finite, not what it should be or does not fit the others,
     and MissingExtra without diffusers or transformers.
     """
-    place = _fetched(str(folder)) if str(folder).startswith(HUB) else Path(folder)
+    name, pickles = str(folder).removeprefix(UNSAFE), str(folder).startswith(UNSAFE)
+    place = _fetched(name) if name.startswith(HUB) else Path(name)
     if not (place / INDEX).is_file():
         return None
     try:
@@ -153,7 +154,7 @@ def open_pipeline(folder: str | Path, *, pickles: bool = False, fresh: bool = Fa
     wanted = _wanted(unet, vae, place)
     told = read_json(place / "scheduler" / "scheduler_config.json")
     schedule, predicts = diffusers_schedule(told), predicts_of(told)
-    card = _card(place, str(folder), vae, unet)
+    card = _card(place, name, vae, unet)
     text = open_text(place / "text_encoder", place / "tokenizer", masked=False, pickles=pickles)
     text.projection = open_projection(place, text.width, wanted, fresh=fresh)
     codec = PipelineCodec(pretrained(AutoencoderKL, place / "vae", DIFFUSERS, pickles=pickles), card)

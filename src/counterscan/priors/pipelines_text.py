@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from counterscan.errors import CounterscanError, MissingExtra, WeightsError
 from counterscan.nets.blocks import freeze
 from counterscan.priors.checkpoints import check_finite, one_line, pretrained, quiet, read_json
+from counterscan.priors.text import warn_of
+from counterscan.prompts import tokens as words_of
 
 WEIGHTS, PROJECTION = "model.safetensors", "text_projection.safetensors"
 BERT_OF_ITS_OWN = "cxr-bert"  # a BERT whose folder asks to run code of its own for a second head, which is not needed
@@ -41,6 +43,7 @@ class TextModel(nn.Module):
         numbers = self.tokenizer(list(sentences), verbose=False)["input_ids"]
         for sentence, row in zip(sentences, numbers, strict=True):
             self._check(sentence, len(row))
+        self._warn(sentences)
         longest = max(map(len, numbers)) if self.masked else self.window
         rows = self.tokenizer(
             list(sentences), padding="max_length", max_length=longest, return_tensors="pt", verbose=False
@@ -50,6 +53,12 @@ class TextModel(nn.Module):
         hidden = self.model(input_ids=rows["input_ids"], attention_mask=seen.long()).last_hidden_state
         tokens = hidden if self.projection is None else self.projection(hidden)
         return tokens, own if self.masked else torch.ones_like(own)
+
+    def _warn(self, sentences: Sequence[str]) -> None:
+        strange = self.tokenizer.unk_token
+        words = {word for sentence in sentences for word in words_of(sentence)} if strange else ()
+        known = {word for word in words if strange not in self.tokenizer.tokenize(word)}
+        warn_of(dict.fromkeys(sorted(set(words) - known), ""))
 
     def _check(self, sentence: str, count: int) -> None:
         if count > self.window:
@@ -64,12 +73,12 @@ def open_text(
     tokenizer: Path | None = None,
     *,
     masked: bool = True,
-    pickles: bool = False,
+    pickles: bool | None = None,
 ) -> TextModel:
     """The text encoder that transformers saved in `folder`, frozen; its tokenizer is there too, or in its own folder.
 
     Any model that transformers has as a text encoder: no code of the folder's is run. See TextModel for `masked`, and
-    `open_pipeline` for `pickles`. WeightsError where model or tokenizer do not load or do not belong together,
+    `pretrained` for `pickles`. WeightsError where model or tokenizer do not load or do not belong together,
     MissingExtra without transformers.
     """
     try:

@@ -6,7 +6,8 @@ to another (classifier-free guidance, Ho and Salimans, 2022, arXiv 2207.12598).
 """
 
 import difflib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -42,7 +43,10 @@ class LatentCodec(Protocol):
 
 
 class TextEncoder(Protocol):
-    """Turns sentences into tokens `(b, l, d)` with their mask `(b, l)` bool; more than `window` tokens are refused."""
+    """Turns sentences into tokens `(b, l, d)` with their mask `(b, l)` bool; more than `window` tokens are refused.
+
+    Words that it does not know say nothing; a warning names them.
+    """
 
     @property
     def window(self) -> int: ...
@@ -74,11 +78,12 @@ class Words:
 
     def unknown(self, sentence: str) -> dict[str, str]:
         """The words of a sentence that are not known, each with the nearest that is ("" where none is near)."""
-        strange = [word for word in words_of(sentence) if word not in self.numbers]
+        strange = [word for word in words_of(sentence) if word not in self.numbers and any(map(str.isalnum, word))]
         return {word: next(iter(difflib.get_close_matches(word, self.numbers, n=1)), "") for word in strange}
 
     def __call__(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Tokens `(b, l, d)` and mask `(b, l)`; words that are not known are left out."""
+        """Tokens `(b, l, d)` and mask `(b, l)`; words that are not known are left out, with a warning."""
+        warn_of({word: near for sentence in sentences for word, near in self.unknown(sentence).items()})
         rows = [self._numbers(sentence) for sentence in sentences]
         longest = max(len(row) for row in rows)
         numbers = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
@@ -92,6 +97,13 @@ class Words:
                 f"a prompt of {len(known)} words is longer than the {self.window - 1} that fit; shorten {sentence!r}"
             )
         return [0, *known]
+
+
+def warn_of(unknown: Mapping[str, str]) -> None:
+    """A warning of the words of a prompt that say nothing, each with the nearest known one, or ""."""
+    for word, near in unknown.items():
+        meant = f"; did you mean {near!r}?" * bool(near)
+        warnings.warn(f"{word!r} is not known and says nothing{meant}", stacklevel=3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,16 +174,16 @@ def guided(prior: TextPrior, asked: Sequence[str], against: Sequence[str], weigh
     return Against(told(prior, [*against, *asked]), weight)
 
 
-def load_text_prior(name: str | Path, *, pickles: bool = False) -> TextPrior:
+def load_text_prior(name: str | Path) -> TextPrior:
     """The prior of a shipped name (`chest/text-diffusion`), of a folder of ours, or of a pipeline of diffusers.
 
-    `hub:owner/name` fetches such a pipeline; nothing else is ever fetched. `pickles` takes weights that could run code
-    when they are loaded. Raises WeightsError where it is none of these or not whole, MissingExtra where a library is
-    not installed.
+    `hub:owner/name` fetches such a pipeline; nothing else is ever fetched. `unsafe:FOLDER` takes a pipeline's weights
+    even if they can run code as they are read. Raises WeightsError where it is none of these or not whole, MissingExtra
+    where a library is not installed.
     """
     from counterscan.priors.pipelines import open_pipeline
 
-    pipeline = open_pipeline(name, pickles=pickles)
+    pipeline = open_pipeline(name)
     if pipeline is not None:
         return pipeline
     module, card = load_weights(name, kind="denoiser")
