@@ -279,15 +279,16 @@ def _torch() -> dict[str, Any]:
     import torch
 
     from counterscan.data.batches import default_cache
+    from counterscan.nets.precision import bfloat16_instructions
 
     torch.nn.functional.conv2d(*(torch.ones(1, 8, 8, 8, dtype=torch.bfloat16),) * 2)  # raises where it cannot at all
-    flags = set(_read("/proc/cpuinfo").split()) & {"amx_bf16", "avx512_bf16", "bf16", "svebf16"}
+    flags = bfloat16_instructions()
     return {
         "gpus": [_gpu(number) for number in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda or torch.version.hip or "",
         "mps": torch.backends.mps.is_available(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
-        "bfloat16": f"in hardware ({', '.join(sorted(flags))})" if flags else "without instructions of its own (slow)",
+        "bfloat16": f"in hardware ({', '.join(flags)})" if flags else "not used: no instructions for it",
         "threads": torch.get_num_threads(),
         "cache": str(default_cache()),
     }

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from counterscan.core import Card
 from counterscan.errors import CounterscanError, WeightsError
 from counterscan.nets.blocks import channels_last, fast_layout
+from counterscan.nets.precision import reduced
 from counterscan.priors.checkpoints import check_finite
 from counterscan.priors.editor import BATCH
 from counterscan.weights.store import load_weights
@@ -43,7 +44,7 @@ class AutoencoderCodec:
         return self._chunked(self.module.decode, latents).clamp(-1, 1)
 
     def _chunked(self, one, values: Tensor) -> Tensor:
-        with torch.autocast(values.device.type, torch.bfloat16):
+        with reduced(values.device):
             return torch.cat([one(channels_last(chunk)).float() for chunk in values.split(BATCH)])
 
 

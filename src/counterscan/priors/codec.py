@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from counterscan.core import Card, Denoiser
 from counterscan.errors import CounterscanError, WeightsError
 from counterscan.nets.blocks import channels_last
+from counterscan.nets.precision import reduced
 from counterscan.priors.checkpoints import check_finite
 from counterscan.priors.denoiser import NetworkDenoiser
 from counterscan.priors.editor import BATCH
@@ -93,7 +94,7 @@ def encoded(network: NetworkDenoiser, images: Tensor) -> Tensor:
     """The rows `(b, d)` of images, as the network's encoder answers them in bfloat16."""
     mean, std = torch.tensor(network.card.mean).to(images).view(-1, 1, 1), network.card.std[0]
     encode: Callable[[Tensor], Tensor] = network.module.encode  # type: ignore[assignment]
-    with torch.autocast(images.device.type, torch.bfloat16):
+    with reduced(images.device):
         return encode(channels_last((images - mean) / std))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from counterscan.core import Card, Denoiser
 from counterscan.nets.blocks import channels_last, fast_layout
+from counterscan.nets.precision import reduced
 from counterscan.priors.checkpoints import Predicts, check_finite, open_checkpoint
 from counterscan.priors.editor import BATCH
 from counterscan.priors.schedules import DiscreteSchedule
@@ -39,7 +40,7 @@ class NetworkDenoiser:
         return _chunked(self._one, self.card, noisy, sigma, *rows)
 
     def _one(self, noisy: Tensor, sigma: Tensor, *rows: Tensor) -> Tensor:
-        with torch.autocast(noisy.device.type, torch.bfloat16):
+        with reduced(noisy.device):
             return self.module(channels_last(noisy), sigma, *rows)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from counterscan.core import Card, Target
 from counterscan.errors import TargetError
 from counterscan.nets.blocks import channels_last, fast_layout
+from counterscan.nets.precision import reduced
 from counterscan.weights.store import load_weights
 
 BATCH = 16  # larger ones leave the cache and are slower on CPUs
@@ -31,7 +32,7 @@ class ConditionedEditor:
         condition = condition_of(target, self.card, self.bins)
         edited = []
         for chunk in images.split(BATCH):
-            with torch.autocast(chunk.device.type, torch.bfloat16):
+            with reduced(chunk.device):
                 edited.append(inpaint(self.module, chunk, condition.expand(len(chunk), -1)))
         return torch.cat(edited)
 

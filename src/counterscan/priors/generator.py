@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from counterscan.core import Card
 from counterscan.errors import CounterscanError, WeightsError
 from counterscan.nets.blocks import channels_last
+from counterscan.nets.precision import reduced
 from counterscan.priors.checkpoints import check_finite
 from counterscan.weights.store import load_weights
 
@@ -41,7 +42,7 @@ class Generator:
             raise CounterscanError(
                 f"{self.card.name} takes latents (n, {self.latents}), these are {tuple(latents.shape)}; draw() them"
             )
-        with torch.autocast(latents.device.type, torch.bfloat16):
+        with reduced(latents.device):
             return self.module.generator(latents).float().clamp(-1, 1)  # type: ignore[operator]
 
     def critic(self, images: Tensor) -> Tensor:
@@ -54,7 +55,7 @@ class Generator:
                 f"{self.card.name} scores images of shape {self.card.shape}, these are {tuple(images.shape[1:])}; "
                 "fit them to it first"
             )
-        with torch.autocast(images.device.type, torch.bfloat16):
+        with reduced(images.device):
             return self.module.critic(channels_last(images))  # type: ignore[operator]
 
     def critic_quantile(self, q: float) -> float:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from counterscan.core import Card
 from counterscan.nets.blocks import channels_last, fast_layout
+from counterscan.nets.precision import reduced
 from counterscan.priors.editor import BATCH
 from counterscan.weights.store import load_weights
 
@@ -20,7 +21,7 @@ class NetworkSegmenter:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16):
+        with reduced(images.device):
             parts = [self.module(channels_last(chunk)).float().sigmoid() for chunk in images.split(BATCH)]
         return torch.cat(parts)
 

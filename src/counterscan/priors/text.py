@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from counterscan.core import Card, Denoiser
 from counterscan.errors import CounterscanError, WeightsError
 from counterscan.nets.blocks import channels_last, fast_layout
+from counterscan.nets.precision import reduced
 from counterscan.nets.word_encoder import WordEncoder
 from counterscan.priors.autoencoder import AutoencoderCodec
 from counterscan.priors.checkpoints import check_finite
@@ -140,7 +141,7 @@ class Prompted:
         return torch.cat([self._one(*chunk) for chunk in zip(*(part.split(BATCH) for part in parts), strict=True)])
 
     def _one(self, noisy: Tensor, sigma: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        with torch.autocast(noisy.device.type, torch.bfloat16):
+        with reduced(noisy.device):
             return self.module(channels_last(noisy), sigma, tokens, mask)
 
 

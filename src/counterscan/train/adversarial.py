@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from counterscan.nets.growing_gan import GrowingGAN
+from counterscan.nets.precision import reduced
 from counterscan.train.descent import learning, step_down
 
 LAZY = 8  # steps of which one takes R1 and R2
@@ -105,12 +106,12 @@ def descend_both(
     `real` is `(b, c, side, side)` at the side that belongs to `grown`, `latents` `(b, d)`.
     """
     critic = partial(network.discriminator, grown=grown)
-    with torch.autocast(real.device.type, torch.bfloat16):
+    with reduced(real.device):
         fake = network.generator(latents, grown)
         losses, on_real = loss.discriminator(critic, real, fake, step)
     step_down(optimisers["discriminator"], torch.stack(list(losses.values())).sum(), learning(network.discriminator))
     network.discriminator.requires_grad_(False)
-    with torch.autocast(real.device.type, torch.bfloat16):
+    with reduced(real.device):
         generator = loss.generator(critic(fake), on_real)
     step_down(optimisers["generator"], generator, learning(network.generator))
     network.discriminator.requires_grad_(True)

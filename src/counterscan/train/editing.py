@@ -12,6 +12,7 @@ from counterscan.data.window import Window
 from counterscan.errors import ManifestError
 from counterscan.nets import build
 from counterscan.nets.blocks import channels_last, fast_layout
+from counterscan.nets.precision import reduced
 from counterscan.train.descent import learning, step_down
 from counterscan.train.parts import parts
 from counterscan.train.starting import start_from
@@ -87,7 +88,7 @@ def editor_optimisers(generator: nn.Module, discriminator: nn.Module, rate: floa
 
 def scored(discriminator: nn.Module, images: Tensor, condition: Tensor) -> Tensor:
     """The discriminator's scores of `images` in float32, computed in bfloat16."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with reduced(images.device):
         return discriminator(channels_last(images), condition).float()
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from counterscan.core import Classifier
+from counterscan.nets.precision import reduced
 from counterscan.train.corruption import anywhere, blobs, corrupt, erase, graft, where_it_looks
 
 # shares of the healthy images; the others get an invented lesion, or nothing
@@ -58,7 +59,7 @@ class Spoiler:
         """Where to spoil: one half of the images where the classifier looks for the findings, the other anywhere."""
         half = (len(healthy) + 1) // 2
         images = healthy[:half].detach().requires_grad_(True)
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(images.device):
             log_odds = self.classifier(images)
         (gradient,) = torch.autograd.grad((log_odds * condition).sum(), images)
         looked_at = where_it_looks(gradient.abs().mean(1, keepdim=True))

@@ -1,6 +1,7 @@
 """What an attribution explains: one number for the evidence against the target, and its gradients."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import zip_longest
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from counterscan.classifiers.torch import forward_with_layers, torch_classifier
 from counterscan.core import Classifier, Target
 from counterscan.errors import ClassifierError, NeedsGradients
+from counterscan.nets.precision import reduced
 
 
 def evidence_against(target: Target, log_odds: Tensor, counted: Tensor | None = None) -> Tensor:
@@ -42,7 +44,7 @@ def asker(classifier: Classifier, bfloat16: bool = False) -> Callable[[Tensor], 
 
     @torch.no_grad()
     def ask(images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
+        with reduced(images.device) if bfloat16 else nullcontext():
             return classifier(_channels_last(images) if last else images).float()
 
     return ask

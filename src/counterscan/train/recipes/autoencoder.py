@@ -19,6 +19,7 @@ from counterscan.data.manifest import Manifest
 from counterscan.metrics.closeness import structural_similarity
 from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.nets.discriminator import Discriminator
+from counterscan.nets.precision import reduced
 from counterscan.pictures import contact_sheet, grey
 from counterscan.priors.autoencoder import NETWORK, AutoencoderCodec
 from counterscan.registry import RECIPES
@@ -126,7 +127,7 @@ class AutoencoderTask:
         images = self.images["train"].batch(torch.randint(len(self.images["train"]), (self.batch,)))
         if self.flip:
             images = torch.where(torch.rand(self.batch, 1, 1, 1) < 0.5, images.flip(3), images)
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(images.device):
             mean, spread = self.network.posterior(channels_last(images))  # type: ignore[operator]
             decoded = self.network.decode(mean + (spread / 2).exp() * torch.randn_like(mean)).float()  # type: ignore
         losses = {

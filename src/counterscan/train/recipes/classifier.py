@@ -16,6 +16,7 @@ from counterscan.data.manifest import Manifest
 from counterscan.errors import ManifestError
 from counterscan.metrics.discrimination import auc, discrimination
 from counterscan.nets.blocks import channels_last, fast_layout
+from counterscan.nets.precision import reduced
 from counterscan.pictures import contact_sheet, grey
 from counterscan.registry import RECIPES
 from counterscan.train.augment import augment
@@ -125,7 +126,7 @@ class ClassifierTask:
 
     def logits(self, images: Tensor) -> Tensor:
         """The network's answers in float32, computed in bfloat16, in whatever mode it is."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(images.device):
             logits = self.network(channels_last(images))
         return logits.float()
 

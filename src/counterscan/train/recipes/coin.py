@@ -21,6 +21,7 @@ from counterscan.core import Card, Classifier
 from counterscan.data.batches import Images
 from counterscan.data.manifest import Manifest
 from counterscan.errors import CounterscanError, did_you_mean
+from counterscan.nets.precision import reduced
 from counterscan.priors.editor import inpaint
 from counterscan.registry import RECIPES
 from counterscan.train.descent import descend, learning
@@ -205,11 +206,11 @@ class CoinTask:
 
     def _answers(self, images: Tensor) -> Tensor:
         """The classifier's log-odds `(b, findings)`."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(images.device):
             return self.classifier(images).float()[:, self.findings]
 
     def _edit(self, images: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(images.device):
             return inpaint(self.generator, images, self.asked.expand(len(images), -1))
 
     def validate(self, network: nn.Module) -> Mapping[str, float]:

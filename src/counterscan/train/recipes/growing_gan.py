@@ -21,6 +21,7 @@ from counterscan.errors import CounterscanError, ManifestError, check_one_of
 from counterscan.metrics.patches import patch_distances
 from counterscan.nets.blocks import channels_last
 from counterscan.nets.growing_gan import GROUP, Discriminator, GrowingGAN, enlarged, spread
+from counterscan.nets.precision import reduced
 from counterscan.pictures import contact_sheet, grey
 from counterscan.priors.editor import BATCH
 from counterscan.priors.generator import NETWORK, QUANTILES, Generator
@@ -198,7 +199,7 @@ class GrowingTask:
     @torch.no_grad()
     def made(self, network: nn.Module, latents: Tensor) -> Tensor:
         """What `network` makes of `latents`, at the side of the moment, clamped."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(latents.device):
             chunks = [network(chunk, self.grown).float().clamp(-1, 1) for chunk in latents.split(BATCH)]
         return torch.cat(chunks)
 
@@ -256,7 +257,7 @@ def finished(task: GrowingTask, card: Card) -> Card:
 def usual_spread(discriminator: Discriminator, images: Tensor) -> Tensor:
     """How far groups of `images` `(n, c, h, w)` differ on average for the `discriminator`: one number."""
     whole = images[: max(len(images) // GROUP * GROUP, 1)]
-    with torch.autocast("cpu", torch.bfloat16):
+    with reduced(whole.device):
         chunks = [discriminator.features(channels_last(chunk), discriminator.grown) for chunk in whole.split(BATCH)]
     return spread(torch.cat(chunks)).mean()
 

@@ -19,6 +19,7 @@ from counterscan.classifiers.load import load_classifier
 from counterscan.core import Classifier, Target
 from counterscan.data.manifest import Manifest
 from counterscan.errors import CounterscanError
+from counterscan.nets.precision import reduced
 from counterscan.priors.editor import inpaint
 from counterscan.registry import RECIPES
 from counterscan.train.attention import Attention
@@ -174,7 +175,7 @@ class InpaintingTask:
         """Where the findings are: where the change lies that convinced the classifier, else where it looks."""
         target = wished_away(condition)
         seen, there = self.attention(abnormal, target)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), reduced(counterfactual.device):
             undone = there & target.reached(self.classifier(counterfactual))
         return torch.where(undone.view(-1, 1, 1, 1), changed(abnormal, counterfactual), grown(seen))
 
@@ -205,14 +206,14 @@ class InpaintingTask:
         return losses
 
     def _flip(self, counterfactual: Tensor, condition: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(counterfactual.device):
             log_odds = self.classifier(jittered(counterfactual)).float()
         # one beyond the border, so that the answer does not hang by a thread, and no further: what is healthy already
         # would be made healthier than health, kidneys brighter than kidneys are
         return (F.relu(log_odds + 1) * condition).sum(1).mean()
 
     def _edit(self, images: Tensor, condition: Tensor, *, learning: bool = True) -> Tensor:
-        with torch.set_grad_enabled(learning), torch.autocast("cpu", torch.bfloat16):
+        with torch.set_grad_enabled(learning), reduced(images.device):
             return inpaint(self.generator, images, condition)
 
     def validate(self, network: nn.Module) -> Mapping[str, float]:

@@ -20,6 +20,7 @@ from counterscan.core import Classifier, Target
 from counterscan.data.manifest import Manifest
 from counterscan.errors import CounterscanError
 from counterscan.explainers.progressive import Progressive
+from counterscan.nets.precision import reduced
 from counterscan.pictures import contact_sheet, grey
 from counterscan.priors.editor import ConditionedEditor, conditions, inpaint
 from counterscan.registry import RECIPES
@@ -137,7 +138,7 @@ class ProgressiveTask:
         half = self.batch // 2
         abnormal, healthy, asked = self.sampler(half, self.batch - half)
         images, asked = torch.cat([abnormal, healthy]), asked[:1].expand(self.batch, -1)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), reduced(images.device):
             own = self.classifier(images).float().sigmoid()
         p = torch.randint(self.bins + 1, asked.shape) / self.bins
         there, back = conditions(asked, p, self.bins), conditions(asked, own, self.bins)
@@ -158,11 +159,11 @@ class ProgressiveTask:
         return values
 
     def _edit(self, images: Tensor, condition: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(images.device):
             return inpaint(self.generator, images, condition)
 
     def _answer(self, edited: Tensor, asked: Tensor, p: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(edited.device):
             log_odds = self.classifier(jittered(edited)).float()
         return (divergence(p.clamp(SURE, 1 - SURE), log_odds) * asked).sum(1).mean()
 

@@ -18,6 +18,7 @@ from counterscan.data.manifest import Case, Manifest
 from counterscan.errors import ManifestError
 from counterscan.metrics.calibration import search
 from counterscan.nets.blocks import channels_last
+from counterscan.nets.precision import reduced
 from counterscan.pictures import contact_sheet, grey
 from counterscan.priors.editor import BATCH
 from counterscan.priors.segmenter import NetworkSegmenter
@@ -169,7 +170,7 @@ class StudentTask:
         half = self.batch // 2
         chosen = torch.cat([pick(with_it, half), pick(without if len(without) else with_it, self.batch - half)])
         images, masks = augment_both(self.images["train"].batch(chosen), self._masks("train", chosen), flip=self.flip)
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(images.device):
             logits = self.network(channels_last(images))
         loss = self.loss(logits.float(), masks.float())
         return descend(self.network, self.optimisers["network"], {"loss": loss}, clip=5.0)

@@ -21,6 +21,7 @@ from counterscan.errors import ManifestError
 from counterscan.metrics.identity import Pairs, Verifier
 from counterscan.metrics.intervals import Estimate, bootstrap
 from counterscan.nets.blocks import channels_last
+from counterscan.nets.precision import reduced
 from counterscan.pictures import contact_sheet, grey
 from counterscan.registry import RECIPES
 from counterscan.train.augment import augment
@@ -168,7 +169,7 @@ class VerifierTask:
         self.network.train()
         images, twins = self.people["train"].pairs(self.people["train"].drawn(self.batch))
         views = torch.cat([retaken(images), retaken(twins), retaken(chimeras(images, twins))])
-        with torch.autocast("cpu", torch.bfloat16):
+        with reduced(views.device):
             rows = self.network(channels_last(views))
         first, second, false = rows.chunk(3)
         losses = [self.contrast(first, second, false), self.contrast(second, first, false)]
