@@ -38,7 +38,8 @@ def asker(classifier: Classifier, bfloat16: bool = False) -> Callable[[Tensor], 
     """Log-odds `(b, k)` of many images, without gradients and as fast as the classifier allows.
 
     Two-dimensional images reach a torch module channels last, which rounds the answers anew and no more (1e-6 of
-    them), unless the module cannot take them so. With `bfloat16` it is asked in that precision.
+    them), unless the module cannot take them so. With `bfloat16` it is asked in that precision
+    where the device has instructions for it.
     """
     last = _takes_channels_last(classifier)
 
