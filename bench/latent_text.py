@@ -2,11 +2,13 @@
 
     python bench/latent_text.py --work runs/text --n 200 --json results/latent-text-chest.json
 
-`removed`: abnormal phantoms that nobody was trained on, under the text of a normal one. `cams`: class activation maps
+`removed`: abnormal phantoms that nobody was trained on, under the text of a normal one; how near they come to their
+healthy twins, and as a set to real healthy ones. `cams`: class activation maps
 of the same images at the layer that is best on others. `normal`: healthy ones under that text, led away from the
 findings that the abnormal ones had. `induced`: healthy ones under a sentence for each finding, side and zone, and for
 each size; whether the judge sees it, where it came, where it comes when the sentence is mirrored, and whether more is
-said to be more. `cost`: one image at a time. What a part has written into WORK is not made again.
+said to be more. `cost`: one image at a time. `exact`: the same images
+together, alone, and once more. What a part has written into WORK is not made again.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from counterscan.bench.memory import peak_memory
+from counterscan.classifiers.features import Extractor
 from counterscan.classifiers.load import load_classifier
 from counterscan.classifiers.torch import candidate_layers
 from counterscan.core import Explanation, Target
@@ -44,6 +47,7 @@ from counterscan.metrics.closeness import multiscale
 from counterscan.metrics.intervals import bootstrap, paired
 from counterscan.metrics.localisation import auprc
 from counterscan.metrics.placement import Placement, placements
+from counterscan.metrics.populations import realism
 from counterscan.metrics.truth import Truth
 from counterscan.priors.text import load_text_prior
 from counterscan.prompts import Mention, mirrored, report
@@ -51,7 +55,7 @@ from counterscan.score import score_folder, with_truth
 
 SEED = 20263
 CAMS = ("layer-cam", "grad-cam", "score-cam")
-SHOWN = ("flip_rate", "judge_flip_rate", "twin_ratio", "outside_inside_ratio", "pointing_game", "l1")
+SHOWN = ("flip_rate", "judge_flip_rate", "twin_ratio", "outside_inside_ratio", "pointing_game", "l1", "ssim", "ms_ssim")
 CHOSEN_ON = 24  # images that a map's layer is chosen on
 SIZES, SIDES, ZONES = ("small", "moderate", "large"), ("left", "right"), ("upper", "middle", "lower")
 NAMED = ("consolidation", "effusion", "nodule", "pneumothorax", "cardiomegaly")
@@ -85,7 +89,8 @@ class Bench:
             found.append(float(multiscale(explanation.counterfactual, truth.twin)))
             area.append(float(auprc(explanation, truth=truth)))
         row |= {"ms_ssim_to_twin": bootstrap(found).to_dict(), "images_ms_ssim_to_twin": bootstrap(own).to_dict()}
-        return row | {"ms_ssim_gained": paired(found, own).to_dict(), "auprc": bootstrap(area).to_dict()}
+        row |= {"ms_ssim_gained": paired(found, own).to_dict(), "auprc": bootstrap(area).to_dict()}
+        return row | {"realism": realism(out, self.manifest, Extractor.of(self.judge), seed=SEED).to_dict()}
 
     def cams(self) -> dict[str, Any]:
         """The area under the precision-recall curve of each map, at the layer that is best on other images."""
@@ -213,6 +218,14 @@ class Bench:
         told = {"seconds": float(np.mean(times)), "slowest": max(times), "memory_mb": highest}
         return told | {"threads": torch.get_num_threads(), "n": TIMED}
 
+    def exact(self) -> dict[str, float]:
+        """The largest change of a pixel where the same images are explained one by one, and once more together."""
+        explainer, images = LatentText(self.prior), self._images(self.abnormal[:TIMED])
+        together = [explainer(self.classifier, images, self.normal, seed=SEED).counterfactual for _ in range(2)]
+        alone = [explainer(self.classifier, image[None], self.normal, seed=SEED).counterfactual for image in images]
+        told = {"alone": torch.cat(alone), "again": together[1]}
+        return {name: float((one - together[0]).abs().max()) for name, one in told.items()} | {"n": TIMED}
+
     def _explained(self, name: str, cases: Sequence[Case], settings: Sequence[str]) -> Path:
         out = self.work / name
         if not (out / "score.json").exists():
@@ -266,12 +279,12 @@ def main() -> None:
     parser.add_argument("--induced", type=int, default=16, help="healthy images under each sentence")
     parser.add_argument("--cams", nargs="+", default=CAMS, choices=CAMS)
     parser.add_argument("--set", dest="settings", action="append", default=[], help="settings of latent-text")
-    parser.add_argument("--parts", nargs="+", default=["removed", "cams", "normal", "induced", "cost"])
+    parser.add_argument("--parts", nargs="+", default=["removed", "cams", "normal", "induced", "cost", "exact"])
     parser.add_argument("--json", default="", help="where the figures go, as in results/")
     arguments = parser.parse_args()
     bench = Bench(arguments)
     parts: dict[str, Callable[[], Any]] = {"removed": bench.removed, "cams": bench.cams, "induced": bench.induced}
-    parts |= {"normal": lambda: bench.kept(bench.removed()["l1"]["value"]), "cost": bench.cost}
+    parts |= {"normal": lambda: bench.kept(bench.removed()["l1"]["value"]), "cost": bench.cost, "exact": bench.exact}
     command = shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
     found = {"command": command, "version": metadata.version("counterscan"), "n": arguments.n}
     with torch.no_grad():
