@@ -21,6 +21,7 @@ from counterscan.data.phantoms.base import module, stream
 from counterscan.data.window import Window
 from counterscan.metrics.calibration import search
 from counterscan.metrics.twin import twin_distance
+from counterscan.nets.precision import reduced
 from counterscan.priors.editor import ConditionedEditor, condition_of, inpaint, load_editor
 from counterscan.train.loop import AVERAGE, schedule
 
@@ -53,7 +54,7 @@ def step(network: nn.Module, images: Images, sick: Tensor, well: Tensor, conditi
     """The loss of one batch: the error everywhere, and once more where the disease changed the image."""
     i, j = sick[torch.randint(len(sick), (8,))], well[torch.randint(len(well), (4,))]
     x, y = torch.cat([images.batch(i), images.batch(j)]), torch.cat([images.twin(i), images.batch(j)])
-    with torch.autocast("cpu", torch.bfloat16):
+    with reduced(x.device):
         error = (inpaint(network, x, condition.expand(len(x), -1)) - y).abs()
     where = (x - y).abs() > INFLUENCE
     return 10 * error.mean() + 3 * (error * where).sum() / where.sum().clamp_min(1)

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from counterscan.nets.blocks import fast_layout
 from counterscan.nets.growing_gan import Discriminator, Generator, GrowingGAN
+from counterscan.nets.precision import reduced
 from counterscan.train.adversarial import DRIFT, LAZY, LENGTH, WGANGP, Relativistic, descend_both, optimisers_of
 from counterscan.train.growing import PRESETS, widths_of
 
@@ -161,7 +162,7 @@ class Plain:
 
     def step(self, real: Tensor, z: Tensor, grown: float, step: int, loss: str) -> None:
         """The discriminator, then the generator."""
-        with torch.autocast("cpu", torch.bfloat16) if self.fast else nullcontext():
+        with reduced(real.device) if self.fast else nullcontext():
             with torch.no_grad():
                 fake = self.generator(z, grown)
             value, on_real = (
@@ -170,7 +171,7 @@ class Plain:
                 else self.wgan_gp(real, fake, grown)
             )
         self._descend(0, value)
-        with torch.autocast("cpu", torch.bfloat16) if self.fast else nullcontext():
+        with reduced(real.device) if self.fast else nullcontext():
             on_fake = self.discriminator(self.generator(z, grown), grown)
             value = F.softplus(-(on_fake - on_real)).mean() if loss == "relativistic" else -on_fake.mean()
         self._descend(1, value)
