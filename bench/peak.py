@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from counterscan.bench.methods import Method, registered
 from counterscan.classifiers.load import load_classifier
@@ -55,6 +56,20 @@ class Enough(Exception):
     """Enough steps were made."""
 
 
+class Operations(TorchDispatchMode):
+    """Counts by torch's own formulas; its FlopCounterMode also follows modules, which breaks under autograd.grad."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        answer, kwargs = func(*args, **(kwargs or {})), kwargs or {}
+        if formula := flop_registry.get(func._overloadpacket):
+            self.count += formula(*args, **kwargs, out_val=answer)
+        return answer
+
+
 @dataclass
 class Meter:
     """Operations and processor seconds of the same work, done with `counted` and with `timed`."""
@@ -64,9 +79,9 @@ class Meter:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        with FlopCounterMode(display=False) as counter:
+        with Operations() as operations:
             yield
-        self.operations += counter.get_total_flops()
+        self.operations += operations.count
 
     @contextmanager
     def timed(self) -> Iterator[None]:
