@@ -10,7 +10,7 @@ import counterscan
 ROOT = Path(counterscan.__file__).parent
 FLOORS = (
     {"errors"},
-    {"core", "registry", "pictures", "progress", "listening", "templating", "prompts"},
+    {"core", "registry", "pictures", "progress", "listening", "templating", "prompts", "kept"},
     {"data", "nets", "weights"},
     {"classifiers", "priors"},
     {"explainers"},

@@ -147,3 +147,22 @@ def test_a_mask_says_how_sure_it_is_where_that_is_known(tmp_path):
     text = write_page(folder).read_text()
     masks = len(list((folder / "cases").iterdir())) - 1  # the last was already there, and has none
     assert text.count(">confidence 0.88<") == masks
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("cases.csv", b"name,seconds\na,\xff\n"),
+        ("cases.csv", b"name,seconds\na,soon\n"),
+        ("run.json", b'{"explainer": '),
+        ("score.json", b"[1]"),
+        ("scores.csv", b"name\ncase0\n"),
+        ("cases/case0/explanation.json", b'{"target": [[0, 0.0]], "meta": {"case": {"labels": 3}}}'),
+    ],
+)
+def test_what_is_damaged_is_named_and_no_half_page_is_left(tmp_path, file, content):
+    folder = run(tmp_path / "a")
+    (folder / file).write_bytes(content)
+    with pytest.raises(CounterscanError, match="is damaged"):
+        write_page(folder)
+    assert not list(folder.glob("index.html*"))

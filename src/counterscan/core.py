@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from counterscan.errors import ScanError, TargetError, did_you_mean
+from counterscan.kept import as_kept, read_json
 
 TOLERANCE = 0.1  # how near an answer must come to a probability asked for that is neither 0 nor 1
 
@@ -254,15 +255,34 @@ class Explanation:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote."""
+        """Read what `save` wrote. Raises ScanError where it is not finished, or damaged."""
         from safetensors.torch import load_file
 
         folder = Path(folder)
         if not (folder / "explanation.json").exists():
             raise ScanError(f"{folder} holds no finished explanation; run counterscan explain again, it goes on there")
-        facts = json.loads((folder / "explanation.json").read_text())
-        target = Target(tuple((int(index), float(p)) for index, p in facts["target"]))
-        return cls(target=target, meta=facts["meta"], **load_file(folder / "explanation.safetensors"))
+        facts = read_json(folder / "explanation.json")
+        with as_kept(folder / "explanation.json"):
+            target = Target(tuple((int(index), float(p)) for index, p in facts["target"]))
+            meta = {**facts["meta"]}
+        path = folder / "explanation.safetensors"
+        with as_kept(path):
+            return cls(target=target, meta=meta, **load_file(path))._checked()
+
+    def _checked(self) -> Self:
+        """Itself; ValueError where its tensors do not belong together."""
+        b, c, *spatial = self.images.shape
+        pictures = {"heatmap": 1, "counterfactual": c, "reconstruction": c, "deviation": 1}
+        tensors = self._tensors()
+        for name, channels in pictures.items():
+            if name in tensors and tensors[name].shape != (b, channels, *spatial):
+                raise ValueError(f"{name} is not of the size of the images")
+        answers = [tensors[name] for name in ("before", "after") if name in tensors]
+        if any(one.ndim != 2 or one.shape != self.before.shape or len(one) != b for one in answers):
+            raise ValueError("the answers are not those of the images")
+        if self.found.shape != (b,) or any(not 0 <= index < self.before.shape[1] for index, _ in self.target.wanted):
+            raise ValueError("the target is not one of these answers")
+        return self
 
     def plot(self, index: int = 0, *, classes: tuple[str, ...] = ()):
         """A figure of one case (a PIL image): image, counterfactual, signed difference, probabilities."""

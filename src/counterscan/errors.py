@@ -14,9 +14,16 @@ CounterscanError
 import difflib
 from collections.abc import Iterable, Sequence
 
+LONGEST = 900  # letters of a message: names that it repeats may be of any length in a damaged file
+
 
 class CounterscanError(Exception):
     """The root: a user's error, one line that names the cure."""
+
+    def __str__(self) -> str:
+        line = super().__str__()
+        half = LONGEST // 2
+        return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
 
 
 class ScanError(CounterscanError):

@@ -174,7 +174,7 @@ def read_rule(path: Path) -> MaskRule:
     """The `mask_rule` of a JSON file (a score, or a card)."""
     try:
         return MaskRule.from_dict(json.loads(path.read_text())["mask_rule"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CounterscanError(
             f"{path} holds no mask rule ({type(error).__name__}); write one with `counterscan score --validation`"
         ) from None

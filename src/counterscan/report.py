@@ -1,13 +1,10 @@
 """One page for people: every case of one or several runs, self-contained, opened from disk."""
 
 import base64
-import csv
 import io
-import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,9 @@ from torch import Tensor
 
 from counterscan import pictures
 from counterscan.core import Explanation
+from counterscan.data.files import written_whole
 from counterscan.errors import CounterscanError
+from counterscan.kept import as_kept, read_json, read_rows
 from counterscan.metrics.confidence import of_largest
 from counterscan.metrics.confidence import told as told_confidence
 from counterscan.metrics.masks import mask_of
@@ -48,12 +47,12 @@ class Run:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What run.json says."""
-        return _json(self.folder / "run.json") or {}
+        return _json(self.folder / "run.json")
 
     @cached_property
     def scored(self) -> dict[str, Any]:
         """What score.json says; empty before `score`."""
-        return _json(self.folder / "score.json") or {}
+        return _json(self.folder / "score.json")
 
     @property
     def metrics(self) -> dict[str, dict]:
@@ -66,8 +65,8 @@ class Run:
         path = self.folder / "scores.csv"
         if not path.exists():
             return {}
-        with path.open(newline="") as file:
-            return {(row["name"], int(row["slice"])): row for row in csv.DictReader(file)}
+        with as_kept(path):
+            return {(row["name"], int(row["slice"])): row for row in read_rows(path, "name", "slice")}
 
     @cached_property
     def names(self) -> list[str]:
@@ -83,16 +82,17 @@ class Run:
     @cached_property
     def counts(self) -> dict[str, Any]:
         """How many cases were attempted, found, already there or failed, and the median seconds, from all of them."""
-        rows = list(_rows(self.folder / "cases.csv"))
+        rows = _rows(self.folder / "cases.csv")
         attempted = [row for row in rows if row.get("already") != "True"]
         found = sum(row.get("found") == "True" for row in attempted)
-        seconds = [float(row["seconds"]) for row in rows if row.get("seconds")]
+        with as_kept(self.folder / "cases.csv"):
+            seconds = [float(row["seconds"]) for row in rows if row.get("seconds")]
         return {
             "cases": len(rows) or len(self.names),
             "attempted": len(attempted),
             "already": len(rows) - len(attempted),
             "found": found if any(row.get("found") for row in rows) else None,
-            "failed": sum(1 for _ in _rows(self.folder / "failed.csv")),
+            "failed": len(_rows(self.folder / "failed.csv")),
             "seconds": float(np.median(seconds)) if seconds else None,
         }
 
@@ -133,26 +133,29 @@ def write_page(folders: str | Path | Sequence[str | Path], out: str | Path | Non
 
     Runs of the same classifier, target and manifest share a section, where each case shows all of them. The page goes
     to `out`, by default `index.html` in the first folder. Cases are read one at a time and the page is written as it
-    grows; it shows the first `SHOWN` of each section and says so. Raises CounterscanError where nothing is finished.
+    grows; it shows the first `SHOWN` of each section and says so. Raises CounterscanError where nothing is finished, or
+    something is damaged.
     """
-    from jinja2 import Environment
-
     folders = [folders] if isinstance(folders, str | Path) else list(folders)
     runs = [Run(Path(folder)) for folder in folders]
     if not any(run.names for run in runs):
         raise CounterscanError(f"{runs[0].folder} holds no finished explanations; run counterscan explain first")
     page = Path(out) if out else runs[0].folder / "index.html"
+    sections = [_section(group) for group in _grouped(runs)]
+    with written_whole(page) as part, part.open("w", encoding="utf-8") as file:
+        for text in _whole().generate(title=title, sections=sections, style=page_style(), script=template("page.js")):
+            file.write(text)
+    return page
+
+
+@cache
+def _whole() -> Any:
+    """The template of the page."""
+    from jinja2 import Environment
+
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "spoken": _spoken}
-    whole = environment.from_string(template("page.html"))
-    sections = [_section(group) for group in _grouped(runs)]
-    part = page.with_name(f"{page.name}.part")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("w", encoding="utf-8") as file:
-        for text in whole.generate(title=title, sections=sections, style=page_style(), script=template("page.js")):
-            file.write(text)
-    os.replace(part, page)
-    return page
+    return environment.from_string(template("page.html"))
 
 
 def _grouped(runs: list[Run]) -> list[list[Run]]:
@@ -206,7 +209,13 @@ def _tiles(run: Run) -> list[dict[str, str]]:
 
 
 def _case(runs: list[Run], name: str) -> dict[str, Any]:
-    """All that the page says of one case: the image once, then what each run made of it."""
+    """All that the page says of one case; ScanError where what is kept of it does not fit together."""
+    with as_kept(runs[0].folder / "cases" / name):
+        return _told(runs, name)
+
+
+def _told(runs: list[Run], name: str) -> dict[str, Any]:
+    """The image once, then what each run made of it."""
     loaded = [(run, run.load(name)) for run in runs if (run.folder / "cases" / name / "explanation.json").exists()]
     run, first = loaded[0]
     image, shown = first.one.images[0], first.index
@@ -356,11 +365,9 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.2g}"
 
 
-def _json(path: Path) -> dict | None:
-    return json.loads(path.read_text()) if path.exists() else None
+def _json(path: Path) -> dict:
+    return read_json(path) if path.exists() else {}
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    if path.exists():
-        with path.open(newline="") as file:
-            yield from csv.DictReader(file)
+def _rows(path: Path) -> list[dict[str, str]]:
+    return read_rows(path) if path.exists() else []

@@ -218,3 +218,19 @@ def test_an_unusable_database_is_one_line_without_its_password(url):
         Store(url)
     assert "secret" not in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("value", ["NULL", "'{'", "CAST(x'80' AS TEXT)"])
+def test_a_damaged_note_is_refused_in_one_line(tmp_path, value):
+    store = Store.of(tmp_path)
+    store.note("ada", "entered", "1", {"browser": "none"})
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "answers.db")) as line, line:
+        line.execute("DROP TRIGGER notes_UPDATE")
+        line.execute("PRAGMA writable_schema = ON")
+        line.execute("UPDATE sqlite_schema SET sql = replace(sql, 'facts TEXT NOT NULL', 'facts TEXT')")
+    with contextlib.closing(sqlite3.connect(tmp_path / "answers.db")) as line, line:
+        line.execute(f"UPDATE notes SET facts = {value}")
+    with pytest.raises(CounterscanError, match=r"is damaged \(.*restore it from a copy") as error:
+        Store.of(tmp_path).notes()
+    assert "\n" not in str(error.value)

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from counterscan.errors import CounterscanError, did_you_mean
+from counterscan.kept import read_rows
 from counterscan.study.records import ReaderCard, Study
 
 FILE, BYTES = "links.csv", 24
+CURE = "restore it from a copy, or delete it and give every reader a new link"
 
 
 def write_links(folder: Path, readers: Iterable[str], known: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -35,12 +37,11 @@ def write_links(folder: Path, readers: Iterable[str], known: Mapping[str, str] |
 
 
 def read_links(folder: Path) -> dict[str, str]:
-    """The tokens that FOLDER/links.csv still holds, by reader."""
+    """The tokens that FOLDER/links.csv still holds, by reader. Raises ScanError where it is damaged."""
     path = folder / FILE
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["reader"]: row["token"] for row in csv.DictReader(file)}
+    return {row["reader"]: row["token"] for row in read_rows(path, "reader", "token", cure=CURE)}
 
 
 def renew(folder: Path, study: Study, readers: Iterable[str]) -> Study:

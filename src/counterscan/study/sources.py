@@ -4,7 +4,6 @@ A counterfactual is taken from the file that `explain` wrote beside the case, at
 window of its scan, so that it goes through the very pipeline that a real scan goes through.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from counterscan.data.opening import open_case
 from counterscan.data.scans import Scan
 from counterscan.data.window import Window
 from counterscan.errors import CounterscanError, ManifestError
+from counterscan.kept import as_kept, read_json
 
 Kind = Literal["real", "synthetic"]
 
@@ -127,8 +127,10 @@ def explained(folder: Path) -> Iterator[tuple[Source, dict[str, Any]]]:
         raise CounterscanError(f"{folder} holds no finished explanations; run counterscan explain first")
     told = _cases_of(folder)
     for path in sorted(folder.glob("cases/[!.]*/explanation.json")):
-        meta = json.loads(path.read_text(encoding="utf-8"))["meta"]
-        yield _image(path.parent, meta, told), meta["row"]
+        with as_kept(path):
+            meta = read_json(path)["meta"]
+            image, row = _image(path.parent, meta, told), {name: meta["row"][name] for name in ("already", "found")}
+        yield image, row
 
 
 def _image(folder: Path, meta: dict[str, Any], told: dict[str, Case]) -> Source:
@@ -138,21 +140,23 @@ def _image(folder: Path, meta: dict[str, Any], told: dict[str, Case]) -> Source:
         kind="real",
         method="",
         case=replace(case, name=facts["name"], labels=facts["labels"] or case.labels),
-        patient=facts["patient"],
-        key=facts["path"],
+        patient=str(facts["patient"]),
+        key=str(facts["path"]),
         window=Window(*meta["window"]),
         height=0.5 if meta["row"]["slices"] == 1 else _height(folder),
         labels=facts["labels"] or case.labels,
         facts=_facts(case),
         folder=folder,
-        changed=(folder / written).resolve() if written else None,
+        changed=(folder / Path(written).name).resolve() if written else None,  # never a file of somewhere else
     )
 
 
 def _cases_of(folder: Path) -> dict[str, Case]:
     """What the manifest of the run says of its cases, by path; nothing where it is gone."""
-    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    path, dataset = facts.get("manifest", ""), facts.get("dataset", "")
+    facts = read_json(folder / "run.json")
+    path, dataset = (str(facts.get(name) or "") for name in ("manifest", "dataset"))
+    if not path:  # which would be the working folder
+        return {}
     try:
         manifest = read_manifest(path, dataset) if dataset else find_cases(Path(path))
     except (CounterscanError, OSError):

@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
 
 VERSION = "1"
 PATIENCE = 30_000  # milliseconds to wait for another process's write to the same file
-DAMAGED = "malformed"  # SQLite's word for a file whose pages do not fit together
+DAMAGED = ("malformed", "decode")  # SQLite's words for pages that do not fit together, and for text that is none
 SEAL = re.compile(r'\{"sha256":"([0-9a-f]{64})",')  # what the body of an answer begins with
 CURE = "give sqlite:///FILE on a local disk, or postgresql://USER:PASSWORD@HOST/NAME"
 TABLES = sql.MetaData()
@@ -119,7 +119,7 @@ class Store:
                 raise ArgumentError(f"{self._engine.dialect.name} is not among {', '.join(INSERT)}")
             sql.event.listen(self._engine, "connect", _careful)
             self._create()
-        except (ArgumentError, ModuleNotFoundError, DBAPIError) as error:
+        except (ArgumentError, ModuleNotFoundError, DBAPIError, UnicodeDecodeError) as error:
             reason = str(getattr(error, "orig", None) or error).split("\n")[0]
             raise CounterscanError(f"the database {_without_password(url)} cannot be used: {reason}; {CURE}") from error
 
@@ -145,14 +145,13 @@ class Store:
     def notes(self, reader: str = "", kind: str = "") -> list[Note]:
         """All notes in the order they came in, or those of one reader or kind."""
         rows = (row for row in self._rows(NOTES, reader) if kind in ("", row.kind))
-        return [Note(row.reader, row.kind, row.item, row.received, json.loads(row.facts)) for row in rows]
+        return [self._noted(row) for row in rows]
 
     def progress(self, reader: str) -> tuple[Said, ...]:
         """Which trials a reader has answered, in the order the answers came in."""
         columns = (ANSWERS.c.trial, ANSWERS.c.nonce, ANSWERS.c.received)
         query = sql.select(*columns).where(ANSWERS.c.reader == reader).order_by(ANSWERS.c.number)
-        with self._engine.connect() as connection:
-            return tuple(Said(*row) for row in connection.execute(query))
+        return tuple(Said(*row) for row in self._read(query))
 
     def claim(self, study: str) -> None:
         """Say that this database holds the study with the id `study`; raises CounterscanError if it holds another."""
@@ -203,11 +202,14 @@ class Store:
 
     def _rows(self, table: sql.Table, reader: str) -> list[sql.Row]:
         query = sql.select(table).order_by(table.c.number)
+        return self._read(query.where(table.c.reader == reader) if reader else query)
+
+    def _read(self, query: Any) -> list[sql.Row]:
         try:
             with self._engine.connect() as connection:
-                return list(connection.execute(query.where(table.c.reader == reader) if reader else query))
+                return list(connection.execute(query))
         except DBAPIError as error:
-            if DAMAGED not in str(error.orig):
+            if not any(word in str(error.orig) for word in DAMAGED):
                 raise
             raise self._damaged(f"it is {error.orig}") from error
 
@@ -223,6 +225,12 @@ class Store:
         if answer is None or (seal and seal[1] != _digest(text)):
             raise self._damaged(f"answer {row.number}, of {row.reader}, is not as it was kept")
         return answer
+
+    def _noted(self, row: sql.Row) -> Note:
+        try:
+            return Note(row.reader, row.kind, row.item, row.received, json.loads(row.facts))
+        except (ValueError, TypeError, RecursionError):
+            raise self._damaged(f"note {row.number}, of {row.reader}, is not as it was kept") from None
 
     def _damaged(self, what: str) -> CounterscanError:
         return CounterscanError(
