@@ -20,6 +20,7 @@ from torch.nn.functional import avg_pool2d
 
 from counterscan.core import Card, Explanation, Target
 from counterscan.data.manifest import find_cases
+from counterscan.data.sums import damaged
 from counterscan.engine import Job, run
 from counterscan.engine.local import Workers
 from counterscan.engine.sharding import Shard
@@ -91,6 +92,9 @@ def everything(out: Path) -> dict[str, bytes]:
                 facts["meta"].pop("seconds")
                 facts["meta"]["row"].pop("seconds")
                 content = json.dumps(facts).encode()
+            if path.name == "SHA256SUMS":  # of files with times in them
+                assert damaged(path) == ""
+                content = b""
             files[path.relative_to(out).as_posix()] = content
     return files
 
@@ -102,7 +106,7 @@ def test_each_case_gets_its_folder(folder, tmp_path):
     assert outcome.already == ["3"]
     case = tmp_path / "out" / "cases" / "0"
     assert {path.name for path in case.iterdir()} == {
-        "explanation.json", "explanation.safetensors", "figure.png", "counterfactual.png", "mask.png",
+        "explanation.json", "explanation.safetensors", "figure.png", "counterfactual.png", "mask.png", "SHA256SUMS",
     }  # fmt: skip
     explanation = Explanation.load(case)
     assert explanation.images.shape == (1, 1, SIDE, SIDE)
@@ -214,6 +218,35 @@ def test_an_interrupted_job_ends_as_an_undisturbed_one(folder, tmp_path, monkeyp
     monkeypatch.setattr(CaseFolders, "write", write)
     run(job(folder, tmp_path / "cut"))
     assert everything(tmp_path / "cut") == everything(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("file", ["figure.png", "explanation.safetensors", "explanation.json", "SHA256SUMS"])
+def test_a_finished_case_with_a_damaged_file_is_done_again(folder, tmp_path, file):
+    run(job(folder, tmp_path / "out"))
+    whole, path = everything(tmp_path / "out"), tmp_path / "out" / "cases" / "0" / file
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match=f"0 was done, but {file} is not as it was written; it is done again"):
+        run(job(folder, tmp_path / "out"))
+    assert everything(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize("file", ["masks/**/0.png", "cases/0.json"])
+def test_a_damaged_mask_is_made_again(folder, tmp_path, file):
+    run(job(folder, tmp_path / "out", masks_only=True))
+    (path,), (written,) = ((tmp_path / "out").glob(name) for name in (file, "masks/**/0.png"))
+    before, mask = path.read_bytes(), written.read_bytes()
+    path.write_bytes(before[: len(before) // 2])
+    with pytest.warns(UserWarning, match="0 was done"):
+        assert len(run(job(folder, tmp_path / "out", masks_only=True)).rows) == 7
+    assert written.read_bytes() == mask
+    assert damaged(tmp_path / "out" / "cases" / "0.sha256") == ""
+
+
+def test_a_damaged_note_of_what_a_job_is_is_named(folder, tmp_path):
+    run(job(folder, tmp_path / "out"))
+    (tmp_path / "out" / "run.json").write_text('{"explainer": "Inp')
+    with pytest.raises(CounterscanError, match=r"run\.json is damaged .* delete that folder to begin anew"):
+        run(job(folder, tmp_path / "out"))
 
 
 KILLED = """

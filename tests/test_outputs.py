@@ -232,7 +232,7 @@ def test_a_case_holds_what_its_format_can(name, tmp_path):
     case = explained(tmp_path / name, tmp_path / "out")
     files = Explanation.load(case).meta["files"]
     assert files == RESULTS[name]
-    beside = {"explanation.json", "explanation.safetensors"}
+    beside = {"explanation.json", "explanation.safetensors", "SHA256SUMS"}
     if name not in ("scan.png", "scan.dcm"):  # volumes
         beside |= {"lesions.json", "volume.html"}
     assert {path.name for path in case.iterdir()} == set(files.values()) | beside

@@ -1,6 +1,8 @@
 """What a job leaves behind for each case: a folder with everything (`explain`), or a mask (`segment`)."""
 
 import csv
+import glob
+import hashlib
 import io
 import json
 import os
@@ -29,7 +31,9 @@ from counterscan.data.measurements import Numbers
 from counterscan.data.opening import open_scan, part_of
 from counterscan.data.results import write_change, write_heatmap, write_mask, write_masks, write_report
 from counterscan.data.scans import Scan
+from counterscan.data.sums import NAME, intact, sums_of, write_sums
 from counterscan.errors import CounterscanError, ScanError
+from counterscan.kept import read_json
 from counterscan.metrics.confidence import of_largest, told
 from counterscan.metrics.lesions import Grid
 from counterscan.metrics.masks import mask_of
@@ -59,9 +63,10 @@ class CaseFolders:
             shutil.rmtree(path)
 
     def finished(self, case: Case) -> dict[str, Any] | None:
-        """The row of a finished case, None for any other."""
+        """The row of a finished case, None for any other, and where a file of it is not as it was written."""
         path = self.folder / case.name / "explanation.json"
-        return json.loads(path.read_text())["meta"]["row"] if path.exists() else None
+        whole = path.exists() and intact(path.with_name(NAME), case.name)
+        return read_json(path)["meta"]["row"] if whole else None
 
     def write(self, job: "Job", case: Case, scan: Scan, explanation: Explanation) -> dict[str, Any]:
         """Write everything about one case and answer its row."""
@@ -91,7 +96,7 @@ class CaseFolders:
             outline = torch.from_numpy(volume.found.mask(shown))[None, None]
             _figure(job, case, one, outline, shown).save(part / "figure.png")
             tensors.finish(replace(answers, meta={**answers.meta, "row": row}))
-            os.replace(part, self.folder / case.name)
+            self._appear(part, case)
             return row
 
     @contextmanager
@@ -105,6 +110,12 @@ class CaseFolders:
             shutil.rmtree(part, ignore_errors=True)
             raise
 
+    def _appear(self, part: Path, case: Case) -> None:
+        """Give what was written the case's name, with the sums of it; what has that name was damaged."""
+        write_sums(part / NAME, sums_of(part, (path for path in part.rglob("*") if path.is_file())))
+        shutil.rmtree(self.folder / case.name, ignore_errors=True)
+        os.replace(part, self.folder / case.name)
+
     def lesions(self, name: str) -> Path:
         """Where the lesions of a finished volume are."""
         return self.folder / name / "lesions.json"
@@ -116,11 +127,12 @@ class CaseFolders:
         shown = telling_slice(job, kept)
         one = slice(shown, shown + 1)
         files |= _film(job, kept.select(one), part)
-        share = float(mask.float().mean())
-        row, explanation = _told(job, case, scan, explanation, files, share, of_largest(explanation))
+        row, explanation = _told(
+            job, case, scan, explanation, files, float(mask.float().mean()), of_largest(explanation)
+        )
         _figure(job, case, kept.select(one), mask[one], shown).save(part / "figure.png")
         replace(explanation, meta={**explanation.meta, "row": row}).save(part)
-        os.replace(part, self.folder / case.name)
+        self._appear(part, case)
         return row
 
 
@@ -136,9 +148,9 @@ class MaskFiles:
             path.unlink()
 
     def finished(self, case: Case) -> dict[str, Any] | None:
-        """The row of a finished case, None for any other."""
+        """The row of a finished case, None for any other, and where a file of it is not as it was written."""
         path = self.out / "cases" / f"{case.name}.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_json(path) if path.exists() and intact(path.with_suffix(".sha256"), case.name) else None
 
     def write(self, job: "Job", case: Case, scan: Scan, explanation: Explanation) -> dict[str, Any]:
         """Write the mask of one case and answer its row."""
@@ -165,7 +177,10 @@ class MaskFiles:
 
     def _done(self, case: Case, row: dict[str, Any], written: Path) -> dict[str, Any]:
         row = {**row, "mask": written.relative_to(self.out).as_posix()}
-        write_whole(self.out / "cases" / f"{case.name}.json", (json.dumps(row) + "\n").encode())
+        path, content = self.out / "cases" / f"{case.name}.json", (json.dumps(row) + "\n").encode()
+        sums = sums_of(path.parent, [written, *(self.out / "volumes").glob(f"{glob.escape(case.name)}.*")])
+        write_sums(path.with_suffix(".sha256"), sums | {path.name: hashlib.sha256(content).hexdigest()})
+        write_whole(path, content)
         return row
 
     def _place(self, job: "Job", case: Case, scan: Scan) -> Path:
@@ -315,8 +330,7 @@ def _answers_on_file(job: "Job", case: Case, scan: Scan, written: Path) -> list[
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd about the source was said when it was read
         again = replace(open_scan(written).declared(None, case.slope, case.intercept), window=scan.window)
-        starts = range(0, len(again), job.batch)
-        parts = (part_of(again, slice(start, start + job.batch)) for start in starts)
+        parts = (part_of(again, slice(at, at + job.batch)) for at in range(0, len(again), job.batch))
         return [line for part in parts for line in job.classifier(part.images(job.classifier.card.shape)).tolist()]
 
 

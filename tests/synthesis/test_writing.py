@@ -120,6 +120,46 @@ def test_run_again_when_it_is_whole_it_makes_nothing(archive):
     assert contents(job.out) == before
 
 
+@pytest.mark.parametrize("file", [".chunks/00000000.npz", "images/000001.png", "images/000005.png"])
+def test_a_file_that_is_damaged_half_way_is_made_again(archive, monkeypatch, file):
+    whole, job = archive("whole"), archive("half")
+    write_archive(whole)
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writing, "_finish", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_archive(job)
+    monkeypatch.undo()
+    monkeypatch.setattr(writing, "CHUNK", 4)
+    monkeypatch.setattr(writing, "HOPELESS", 2)
+    content = (job.out / file).read_bytes()
+    (job.out / file).write_bytes(content[: len(content) // 2])
+    with pytest.warns(UserWarning, match="is not as it was written; its scans are made again"):
+        write_archive(job)
+    assert contents(job.out) == contents(whole.out)
+
+
+@pytest.mark.parametrize("file", ["labels.csv", "latents.npy", "summary.json", "dataset.toml", "images/000001.png"])
+def test_a_whole_archive_with_a_damaged_file_is_not_taken_for_whole(archive, file):
+    job = archive()
+    write_archive(job)
+    (job.out / file).write_bytes((job.out / file).read_bytes()[:-1])
+    with pytest.raises(CounterscanError, match=f"{file} is not as it was written; restore it from a copy"):
+        write_archive(job)
+
+
+def test_a_kill_at_the_very_end_leaves_nothing_once_it_is_run_again(archive):
+    job = archive()
+    write_archive(job)
+    whole = contents(job.out)
+    (job.out / ".chunks").mkdir()
+    (job.out / ".chunks" / "00000000.npz").write_bytes(b"left")
+    write_archive(job)
+    assert contents(job.out) == whole
+
+
 def test_a_disk_that_fills_up_is_one_line_and_nothing_is_lost(archive, monkeypatch):
     job, count, write = archive(), [0], Path.write_bytes
 

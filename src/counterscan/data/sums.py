@@ -9,7 +9,7 @@ from pathlib import Path
 from counterscan.data.files import write_whole
 from counterscan.errors import ScanError
 
-NAME = "SHA256SUMS"
+NAME, HEAD = "SHA256SUMS", "# sha256 of {} files"
 
 
 def sum_of(path: Path) -> str:
@@ -27,8 +27,12 @@ def sums_of(root: Path, files: Iterable[Path]) -> dict[str, str]:
 
 
 def write_sums(path: Path, sums: Mapping[str, str]) -> Path:
-    """Write `sums` by the files' paths from the folder of `path`, whole or not at all."""
-    return write_whole(path, "".join(f"{one}  {name}\n" for name, one in sums.items()).encode())
+    """Write `sums` by the files' paths from the folder of `path`, whole or not at all.
+
+    The first line says how many there are, for a file that lacks some of its lines to be known by it.
+    """
+    lines = [HEAD.format(len(sums)), *(f"{one}  {name}" for name, one in sums.items())]
+    return write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
 def damaged(path: Path) -> str:
@@ -37,18 +41,27 @@ def damaged(path: Path) -> str:
     That is `path` itself where it is missing, empty or not what `write_sums` writes.
     """
     try:
-        lines = [line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
-        sums = {name: told for told, name in lines}
+        lines = path.read_text(encoding="utf-8").splitlines()
+        head = [line for line in lines[:1] if line.startswith("#")]  # the first that were written had none
+        sums = {name: told for told, name in (line.split("  ", 1) for line in lines[len(head) :])}
     except (OSError, ValueError):
         return path.name
-    return next((name for name, told in sums.items() if not _is(path.parent / name, told)), "" if sums else path.name)
+    whole = sums and all(sums) and head in ([], [HEAD.format(len(sums))])
+    return changed(path.parent, sums) if whole else path.name
+
+
+def changed(root: Path, sums: Mapping[str, str]) -> str:
+    """The first of the files with these sums, by their paths from `root`, that is not as it was; "" where all are."""
+    return next((name for name, told in sums.items() if not _is(root / name, told)), "")
 
 
 def intact(path: Path, name: str) -> bool:
-    """Are all files as they were that `path` tells of? Where they are not, a warning says that `name` is made again."""
-    if not path.is_file():
-        return False
-    if wrong := damaged(path):
+    """Are all files as they were that `path` tells of? Where they are not, a warning says that `name` is made again.
+
+    What was made before there were sums has none, and is taken as it is.
+    """
+    wrong = damaged(path) if path.is_file() else ""
+    if wrong:
         warnings.warn(f"{name} was done, but {wrong} is not as it was written; it is done again", stacklevel=2)
     return not wrong
 

@@ -19,6 +19,7 @@ from counterscan.engine.local import HERE
 from counterscan.engine.sharding import NOTES, WHOLE, Notes, Shard, sweep_beside, write_alone
 from counterscan.engine.work import Engine
 from counterscan.errors import CounterscanError, ScanError
+from counterscan.kept import read_json
 from counterscan.outputs import CaseFolders, MaskFiles, lesion_rows, write_table
 from counterscan.progress import progress
 
@@ -58,11 +59,11 @@ def claim(out: Path, facts: dict[str, Any]) -> None:
     filled = out.exists() and (not out.is_dir() or any(not one.name.startswith(path.name) for one in out.iterdir()))
     if filled and not path.exists():  # in this order, for another part may just have begun
         raise CounterscanError(f"{out} holds other files and no job; give an --out that is new or empty")
-    if path.exists():
-        before = json.loads(path.read_text())
+    if path.exists() and any(not case.name.startswith(".") for case in out.glob("cases/*")):
+        before = read_json(path, "restore it from a copy, or delete that folder to begin anew")
         free = {"command", "version", "cases"}
         other = [name for name, value in facts.items() if name not in free and before.get(name) != value]
-        if other and any(not case.name.startswith(".") for case in out.glob("cases/*")):
+        if other:
             raise CounterscanError(
                 f"{out} holds another job ({other[0]} was {before.get(other[0])}, now {facts[other[0]]}); "
                 "give another --out, or delete that folder"

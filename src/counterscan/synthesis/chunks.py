@@ -2,7 +2,8 @@
 
 import io
 import json
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,10 @@ from torch import Tensor
 from counterscan.core import Card
 from counterscan.data.archive import split_of
 from counterscan.data.files import write_whole
+from counterscan.data.sums import changed, sums_of
 from counterscan.engine.work import Work, elsewhere
+from counterscan.errors import ScanError
+from counterscan.kept import as_kept
 from counterscan.synthesis.making import Slot, Try
 
 if TYPE_CHECKING:
@@ -40,7 +44,8 @@ class Order:
 class Chunk:
     """What became of a chunk: `rows` of the manifest, `missed` slots, and `latents` and `features` `(n, d)` of rows.
 
-    It was made knowing the scans of the first `upto` chunks, and that some of its requests were `given_up`.
+    It was made knowing the scans of the first `upto` chunks, and that some of its requests were `given_up`. `sums` are
+    those of its images, by their paths in the archive.
     """
 
     rows: list[dict[str, Any]]
@@ -49,21 +54,30 @@ class Chunk:
     features: Tensor
     upto: int = 0
     given_up: tuple[str, ...] = ()
+    sums: dict[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write whole or not at all."""
-        words = np.frombuffer(json.dumps([self.rows, self.missed, self.upto, self.given_up]).encode(), np.uint8)
+        told = [self.rows, self.missed, self.upto, self.given_up, self.sums]
+        words = np.frombuffer(json.dumps(told).encode(), np.uint8)
         buffer = io.BytesIO()
         np.savez(buffer, words=words, latents=self.latents.numpy(), features=self.features.numpy())
         write_whole(path, buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Path) -> "Chunk":
-        """Read what `save` wrote."""
-        with np.load(path) as parts:
-            rows, missed, upto, given_up = json.loads(parts["words"].tobytes())
-            latents, features = (torch.from_numpy(parts[name]) for name in ("latents", "features"))
-            return cls(rows, missed, latents, features, upto, tuple(given_up))
+    def load(cls, path: Path, out: Path) -> "Chunk | None":
+        """Read what `save` wrote; None, with a warning, where that or an image in `out` is not as it was written."""
+        try:
+            with as_kept(path), np.load(path) as parts:
+                rows, missed, upto, given_up, sums = json.loads(parts["words"].tobytes())
+                latents, features = (torch.from_numpy(parts[name]) for name in ("latents", "features"))
+            wrong = changed(out, sums)
+        except ScanError:
+            wrong = path.name
+        if wrong:
+            warnings.warn(f"{wrong} is not as it was written; its scans are made again", stacklevel=2)
+            return None
+        return cls(rows, missed, latents, features, upto, tuple(given_up), sums)
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,8 @@ class Chunks:
         missed += [_missed(archive, one) for one in tries if not one.taken]
         parts = ([one.latent for one in good], [one.verdict.features for one in good])
         latents, features = (torch.stack(part) if part else torch.zeros(0, 0) for part in parts)
-        return Chunk(rows, missed, latents, features, order.upto, tuple(sorted(skipped)))
+        sums = sums_of(archive.out, [archive.out / row["path"] for row in rows])
+        return Chunk(rows, missed, latents, features, order.upto, tuple(sorted(skipped)), sums)
 
 
 def work_of(archive: "Archive") -> Work[Order, Chunk]:

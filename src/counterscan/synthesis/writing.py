@@ -8,6 +8,7 @@ beside that is removed.
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -27,11 +28,14 @@ from torch import Tensor
 from counterscan.core import Card
 from counterscan.data.dataset import write_dataset_file
 from counterscan.data.files import write_whole
+from counterscan.data.sums import NAME as SUMS
+from counterscan.data.sums import damaged, sums_of, write_sums
 from counterscan.engine.local import HERE
 from counterscan.engine.sharding import NOTES as PARTS
 from counterscan.engine.sharding import WHOLE, Notes, Shard, sweep_beside, write_alone
 from counterscan.engine.work import Engine
 from counterscan.errors import CounterscanError
+from counterscan.kept import read_json
 from counterscan.progress import progress
 from counterscan.synthesis.chunks import Chunk, Chunks, Order, work_of
 from counterscan.synthesis.gate import joined
@@ -83,7 +87,7 @@ def write_archive(archive: Archive, engine: Engine = HERE, shard: Shard = WHOLE)
     out = archive.out
     _claim(out, archive.facts)
     if (out / "labels.csv").is_file():
-        return json.loads((out / "summary.json").read_text())
+        return _done(out)
     desk = _Desk(archive, shard)
     desk.sweep()
     results = engine(work_of(archive), desk.take)
@@ -94,7 +98,7 @@ def write_archive(archive: Archive, engine: Engine = HERE, shard: Shard = WHOLE)
             tell(desk.count)
     with Notes(out).alone(shard) as mine:
         if (out / "labels.csv").is_file():
-            return json.loads((out / "summary.json").read_text())
+            return _done(out)
         missing = desk.missing()
         if missing or not mine:
             return {"shard": str(shard), "missing": [str(one) for one in missing]}
@@ -102,23 +106,45 @@ def write_archive(archive: Archive, engine: Engine = HERE, shard: Shard = WHOLE)
         return _finish(archive, desk.done)
 
 
+def _done(out: Path) -> dict[str, Any]:
+    """What came of an archive that is whole; CounterscanError where a file of it is not as it was written."""
+    if (out / SUMS).is_file() and (name := damaged(out / SUMS)):
+        raise CounterscanError(
+            f"{out / name} is not as it was written; restore it from a copy, or delete labels.csv to make all again"
+        )
+    _forget_notes(out)
+    return read_json(out / "summary.json")
+
+
+def _forget_notes(out: Path) -> None:
+    """Remove what was noted on the way, once the archive is whole; a kill at the very end leaves it."""
+    for notes in (NOTES, PARTS):
+        shutil.rmtree(out / notes, ignore_errors=True)
+    sweep_beside(out / NOTE)
+
+
 def _claim(out: Path, facts: dict[str, Any]) -> None:
     """Note what the folder is for, or refuse it when it holds something else; what never finished a chunk does not."""
     note, text = out / NOTE, json.dumps(facts, indent=1) + "\n"
     filled = out.exists() and (not out.is_dir() or any(not one.name.startswith(NOTE) for one in out.iterdir()))
     if note.is_file():  # asked after that, for another part may just have begun
-        before, wanted = json.loads(note.read_text()), json.loads(text)
-        other = [name for name in wanted if name != "command" and before.get(name) != wanted[name]]
-        if not other:
-            return
         if (out / "labels.csv").is_file() or any((out / NOTES).glob("*.npz")):
-            raise CounterscanError(
-                f"{out} holds another archive ({other[0]} was {str(before.get(other[0]))[:80]}, now "
-                f"{str(wanted[other[0]])[:80]}); give another --out, or delete that folder"
-            )
+            _check_same(note, json.loads(text))
+            return
     elif filled:
         raise CounterscanError(f"{out} holds other files and no archive; give an --out that is new or empty")
     write_alone(note, text.encode())
+
+
+def _check_same(note: Path, wanted: dict[str, Any]) -> None:
+    """Refuse to go on with an archive that was asked for in other words, or that nobody can tell from one."""
+    before = read_json(note, "restore it from a copy, or delete that folder to begin anew")
+    other = [name for name in wanted if name != "command" and before.get(name) != wanted[name]]
+    if other:
+        raise CounterscanError(
+            f"{note.parent} holds another archive ({other[0]} was {str(before.get(other[0]))[:80]}, now "
+            f"{str(wanted[other[0]])[:80]}); give another --out, or delete that folder"
+        )
 
 
 @dataclass
@@ -189,8 +215,8 @@ class _Desk:
         """See what was made, here or elsewhere."""
         for number in range(len(self.done), len(self.asked)):
             path = _path(self.archive.out, number, made=True)
-            if number not in self.made and path.is_file():
-                self.made[number] = Chunk.load(path)
+            if number not in self.made and path.is_file() and (chunk := Chunk.load(path, self.archive.out)):
+                self.made[number] = chunk
 
     def _append(self, chunk: Chunk) -> None:
         self.done.append(chunk)
@@ -222,9 +248,10 @@ class _Desk:
 def _notes(out: Path, number: int) -> Iterator[Chunk]:
     """The chunks that are done, up to the first that is not: what comes later depends on it."""
     for path in (_path(out, chunk) for chunk in range(number)):
-        if not path.is_file():
+        chunk = Chunk.load(path, out) if path.is_file() else None
+        if chunk is None:
             return
-        yield Chunk.load(path)
+        yield chunk
 
 
 def _path(out: Path, number: int, made: bool = False) -> Path:
@@ -257,14 +284,16 @@ def _finish(archive: Archive, done: Sequence[Chunk]) -> dict[str, Any]:
     np.save(latents, torch.cat([chunk.latents for chunk in done if len(chunk.latents)]).numpy())
     write_whole(out / "latents.npy", latents.getvalue())
     write_whole(out / "summary.json", (json.dumps(told, indent=1) + "\n").encode())
+    sums = sums_of(out, (out / name for name in ("dataset.toml", "latents.npy", "summary.json")))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(out / "labels.csv", text.getvalue().encode())
-    for notes in (NOTES, PARTS):
-        shutil.rmtree(out / notes, ignore_errors=True)
-    sweep_beside(out / NOTE)
+    content = text.getvalue().encode()
+    sums |= {"labels.csv": hashlib.sha256(content).hexdigest()}
+    write_sums(out / SUMS, sums | {name: told for chunk in done for name, told in chunk.sums.items()})
+    write_whole(out / "labels.csv", content)
+    _forget_notes(out)
     return told
 
 
