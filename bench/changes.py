@@ -110,7 +110,8 @@ def _packed_again(content: bytes, rng: random.Random) -> bytes:
             inner = old.read(name)
             hostile = rng.choice((*[name] * 6, f"../{name}", f"/{name}", f"a/../../{name}", "labels.csv", "x" * 300))
             changed = name == chosen
-            new.writestr(hostile if changed else name, mutated(rng, inner, content) if changed else inner)
+            inner = mutated(rng, inner, content) if changed else inner
+            new.writestr(zipfile.ZipInfo(hostile if changed else name), inner, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 

@@ -3,7 +3,7 @@
     python bench/fuzz.py --inputs 1000000 --out findings --json FILE [--seed 0] [--only nifti] [--minutes 60]
 
 Small valid files of every kind (seeds.py, seeds_texts.py) are changed by bit flips, cuts, splices and edited lengths
-(changes.py), and given to a process that may take SECONDS, MEMORY and write no file outside its folder. What it does
+(changes.py), and read by a process that may take SECONDS, MEMORY and write no file outside its folder. What it does
 beyond a value or a CounterscanError of one line is kept in the folder of findings: the files, and what happened. Input
 number n depends on the seed and n alone; how far it is stands in the folder, so that the same command goes on there.
 """
@@ -21,6 +21,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from multiprocessing import get_context
@@ -30,63 +31,115 @@ from typing import Any
 
 from changes import mutated, repaired
 from fault_runs import changes, paths
-from fuzz_readers import READERS, image
+from fuzz_readers import READERS, RESULTS, image
 from seeds import Seed, seeds
 
 SECONDS = 2  # of the processor's time for one file
 CLOCK = 600  # seconds by the clock, for machines with much to do
-START = 120  # more for the first, in which libraries are loaded
+START = 300  # of both for the valid files, which come first and load the libraries
 MEMORY = 6 << 30  # bytes of address space, of which torch takes most
 GROWTH = 400 << 10  # KiB that one small file may add to what the process ever held
+WRITING = 16  # of so many inputs one has its results written, too, which takes ten times as long as to read it
+TOLD = 5.0  # seconds between two reports of the process that reads
 NOTED = 60  # seconds between two notes of how far it is
 KINDS = ("crash", "hang", "outside", "memory", "error")  # of faults
+Answer = tuple[str, str]  # "value", "refused" or a kind of fault; and what happened
 
 
 def changed(chosen: list[Seed], seed: int, number: int) -> Seed:
-    """Input `number`; the first are the valid files themselves."""
+    """Input `number`; the first are the valid files themselves.
+
+    Every other one is drawn among the kinds, for each to have its share; the rest among the files, for most are images,
+    whose formats are many.
+    """
     if number < len(chosen):
         return chosen[number]
     rng = random.Random(f"{seed} {number}")
-    one, other = rng.choice(chosen), rng.choice(chosen)
+    among = chosen
+    if rng.random() < 0.5:
+        kind = rng.choice(sorted({one.kind for one in chosen}))
+        among = [one for one in chosen if one.kind == kind]
+    one, other = rng.choice(among), rng.choice(chosen)
     name = rng.choice(list(one.files))
     content = mutated(rng, one.files[name], rng.choice(list(other.files.values())))
     return repaired(one, name, content, rng)
 
 
-def lay(seed: Seed, folder: Path) -> None:
-    """Write the files of `seed`, and nothing else, below `folder`."""
+def lay(seed: Seed, folder: Path, writing: bool) -> None:
+    """Write the files of `seed`, and nothing else, below `folder`, with a folder for results where those are asked."""
     for part in ("case", "tmp"):
-        shutil.rmtree(folder / part, ignore_errors=True)
-        (folder / part).mkdir(parents=True)
+        place = folder / part
+        if part == "case" or not place.is_dir() or any(place.iterdir()):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
     write(seed, folder / "case")
+    if writing:
+        (folder / "case" / RESULTS).mkdir()
 
 
 def write(seed: Seed, folder: Path) -> None:
     """Write the files of `seed` into `folder`."""
     for name, content in seed.files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if "/" in name:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
 
-def work(line: Connection, folder: Path, chosen: list[Seed], number_seed: int) -> None:
-    """Answer jobs until there are no more: `("value" | "refused" | a kind of fault, what happened)`."""
+@dataclass
+class Report:
+    """What became of the inputs before `next` since the last report: how many answered what, and the faults."""
+
+    next: int
+    counts: Counter[str] = field(default_factory=Counter)  # "kind answer"
+    faults: list[tuple[int, Answer]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the process that reads is given: the inputs from `start` to `stop`, but those that were the `end` of one."""
+
+    folder: Path
+    chosen: list[Seed]
+    seed: int
+    start: int
+    stop: int
+    end: Mapping[int, Answer]
+
+
+def work(task: Task, now: Any, line: Connection) -> None:
+    """Read the valid files, then the inputs of `task`: `now` is the one in hand, -1 before; reports go down `line`."""
     import warnings
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what C libraries print
     warnings.simplefilter("ignore")
-    tempfile.tempdir = str(folder / "tmp")
+    tempfile.tempdir = str(task.folder / "tmp")
     outside: list[str] = []
-    sys.addaudithook(lambda event, args: _watch(event, args, folder, outside))
-    while (number := line.recv()) is not None:
-        seed = changed(chosen, number_seed, number)
-        lay(seed, folder)
-        outside.clear()
-        line.send(_answer(seed, folder / "case", outside))
+    for seed in task.chosen:
+        lay(seed, task.folder, writing=True)
+        _answer(seed, task.folder / "case", outside)
+    sys.addaudithook(lambda event, args: _watch(event, args, task.folder, outside))
+    report, told = Report(task.start), time.monotonic()
+    for number in range(task.start, task.stop):
+        seed, now.value = changed(task.chosen, task.seed, number), number
+        answer = task.end.get(number) or _tried(seed, task.folder, number, outside)
+        report.counts[f"{seed.kind} {answer[0]}"] += 1
+        report.faults += [(number, answer)] if answer[0] in KINDS else []
+        report.next = number + 1
+        if time.monotonic() - told > TOLD:
+            line.send(report)
+            report, told = Report(report.next), time.monotonic()
+    line.send(report)
 
 
-def _answer(seed: Seed, folder: Path, outside: list[str]) -> tuple[str, str]:
+def _tried(seed: Seed, folder: Path, number: int, outside: list[str]) -> Answer:
+    lay(seed, folder, writing=number % WRITING == 0)
+    outside.clear()
+    return _answer(seed, folder / "case", outside)
+
+
+def _answer(seed: Seed, folder: Path, outside: list[str]) -> Answer:
     from counterscan.errors import CounterscanError
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -108,46 +161,48 @@ def _watch(event: str, args: tuple[Any, ...], folder: Path, outside: list[str]) 
     """Note what is written, made, renamed or removed outside the folder, null device apart."""
     if changes(event, args):
         for path in map(os.path.realpath, paths(event, args)):
-            ours = path.startswith((str(folder), "/dev/null", "/proc/")) or "__pycache__" in path
+            ours = path.startswith((f"{folder}/", "/dev/null", "/proc/")) or "__pycache__" in path
             outside += [] if ours else [path]
 
 
 class Worker:
-    """A process that is asked one thing at a time, and replaced when it dies or is late."""
+    """The process that reads, and what it has told."""
 
-    def __init__(self, folder: Path, chosen: list[Seed], seed: int):
-        context, self.given = get_context("spawn"), (folder, chosen, seed)
+    def __init__(self, task: Task):
+        context = get_context("spawn")
         self.line, far = context.Pipe()
-        self.process = context.Process(target=work, args=(far, folder, chosen, seed), daemon=True)
+        self.now = context.RawValue("q", -1)
+        self.process = context.Process(target=work, args=(task, self.now, far), daemon=True)
         self.process.start()
         far.close()
-        self.known: set[str] = set()  # kinds that it has met, and whose libraries it has loaded
+        self.seen, self.since, self.used = -1, time.monotonic(), 0.0  # the input in hand, and when it was first seen
 
-    def answer(self, number: int, kind: str) -> tuple[str, str]:
-        """What became of input `number`, which is of some `kind`; a fault if the process died or was late."""
+    def told(self) -> Report | tuple[int, Answer] | None:
+        """The next report, the input that was its end and how, or None where it is still at work."""
         try:
-            self.line.send(number)
-            started = time.monotonic()
-            if not self.line.poll(SECONDS):  # most are answered by then
-                allowed = self._used() + (SECONDS if kind in self.known else START)
-                while not self.line.poll(0.5):
-                    if self._used() > allowed or time.monotonic() - started > CLOCK:
-                        return "hang", f"hung: {self._used() - allowed + SECONDS:.0f} s more than allowed"
-            self.known.add(kind)
-            return self.line.recv()
+            if self.line.poll(0.5):
+                return self.line.recv()
         except (EOFError, OSError):
             self.process.join(5)
-            return "crash", f"crashed: exit code {self.process.exitcode}"
+            return self.now.value, ("crash", f"crashed: exit code {self.process.exitcode}")
+        return self._late()
+
+    def _late(self) -> tuple[int, Answer] | None:
+        number, used, clock = self.now.value, self._used(), time.monotonic()
+        if number != self.seen:
+            self.seen, self.since, self.used = number, clock, used
+        allowed = (START, START) if number < 0 else (SECONDS, CLOCK)
+        if used - self.used <= allowed[0] and clock - self.since <= allowed[1]:
+            return None
+        return number, ("hang", f"hung: {used - self.used:.0f} s of the processor, {clock - self.since:.0f} s")
 
     def _used(self) -> float:
         """Seconds of the processor's time that the process has had."""
-        told = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        try:
+            told = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended, which its line will say
+            return self.used
         return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
-
-    def again(self) -> "Worker":
-        """Another one in its place."""
-        self.stop()
-        return Worker(*self.given)
 
     def stop(self) -> None:
         """End the process."""
@@ -217,23 +272,36 @@ def main() -> None:
 
 def fuzz(chosen: list[Seed], given: argparse.Namespace, progress: Progress, folder: Path) -> None:
     """Try the inputs that are left."""
-    worker, note = Worker(folder, chosen, given.seed), given.out / "progress.json"
-    start = told = time.monotonic()
+    end: dict[int, Answer] = {}  # inputs that a process died of or hung at; what came after the last report is redone
+    worker, note = None, given.out / "progress.json"
+    start = told = noted = time.monotonic()
     while progress.next < given.inputs and time.monotonic() - start < 60 * given.minutes:
-        seed = changed(chosen, given.seed, progress.next)
-        answer, what = worker.answer(progress.next, seed.kind)
-        progress.counts[f"{seed.kind} {answer}"] += 1
-        if answer in KINDS:
-            progress.faults[_keep(seed, f"input {progress.next}, {answer}\n{what}", given.out, progress.faults)] += 1
-            worker = worker.again() if answer in ("hang", "crash") else worker
-        progress.next += 1
-        if time.monotonic() - told > NOTED:
+        worker = worker or Worker(Task(folder, chosen, given.seed, progress.next, given.inputs, end))
+        report = worker.told()
+        if isinstance(report, tuple):
+            end[report[0]] = report[1]
+            worker.stop()
+            worker = None
+            if report[0] < 0:
+                raise SystemExit(f"the valid files are not read: {report[1][1]}")
+        elif report is not None:
+            _take(report, chosen, given, progress)
             progress.seconds, told = progress.seconds + time.monotonic() - told, time.monotonic()
+        if told - noted > NOTED:
             progress.write(note)
+            noted = told
             print(progress, flush=True)
-    progress.seconds += time.monotonic() - told
+    if worker is not None:
+        worker.stop()
     progress.write(note)
-    worker.stop()
+
+
+def _take(report: Report, chosen: list[Seed], given: argparse.Namespace, progress: Progress) -> None:
+    progress.next = report.next
+    progress.counts += report.counts
+    for number, (answer, what) in report.faults:
+        seed = changed(chosen, given.seed, number)
+        progress.faults[_keep(seed, f"input {number}, {answer}\n{what}", given.out, progress.faults)] += 1
 
 
 def _keep(seed: Seed, what: str, out: Path, faults: Counter[str]) -> str:
@@ -243,6 +311,7 @@ def _keep(seed: Seed, what: str, out: Path, faults: Counter[str]) -> str:
     key = f"{seed.kind}: {places[-1] if places else ''} {lines[-1].partition(':')[0][:60]}"
     if faults[key] < 3:
         place = out / f"{seed.kind}-{hashlib.sha256(key.encode()).hexdigest()[:8]}-{faults[key]}"
+        place.mkdir(parents=True, exist_ok=True)
         write(seed, place)
         (place / "what.txt").write_text(f"{seed.kind} {seed.main}\n{what}\n")
     return key
@@ -260,6 +329,9 @@ def _tell(path: Path, progress: Progress) -> None:
         figures[f"fuzz_{kind}"] = {"value": count, "low": round(low, 2), "high": round(high, 2), "n": n}
     for name, value in (("read", progress.of_kind("value")), ("refused", progress.of_kind("refused"))):
         figures[f"fuzz_{name}"] = {"value": value, "low": value, "high": value, "n": n}
+    for kind in sorted({key.split()[0] for key in progress.counts}):
+        many = sum(count for key, count in progress.counts.items() if key.startswith(f"{kind} "))
+        figures[f"fuzz_of_{kind}"] = {"value": many, "low": many, "high": many, "n": n}
     rate = round(n / max(progress.seconds, 1e-9), 1)
     figures["fuzz_inputs_per_second"] = {"value": rate, "low": rate, "high": rate, "n": n}
     words = shlex.join(["python", "bench/fuzz.py", *sys.argv[1:]])

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+RESULTS = "out"  # the folder for what is written of a scan; where it is not, nothing is
 LONGEST = 200  # letters of a word that somebody types
 Reader = Callable[[Path, Path], object]  # of the file that is named, in its folder
 
@@ -25,16 +26,18 @@ def _study() -> Any:
 
 
 def image(path: Path, folder: Path) -> None:
-    """Read a scan and write results beside it."""
+    """Read a scan, and write results beside it where there is a folder for them."""
     from counterscan.data.results import MapSource
     from counterscan.data.scans import read_scan
 
     scan = read_scan(path)
     scan.images((1, 32, 32))
-    scan.write(scan.pixels, folder / "out" / "counterfactual")
-    scan.write_mask(scan.pixels[:, 0] > scan.window.low, folder / "out" / "mask")
+    if not (folder / RESULTS).is_dir():
+        return
+    scan.write(scan.pixels, folder / RESULTS / "counterfactual")
+    scan.write_mask(scan.pixels[:, 0] > scan.window.low, folder / RESULTS / "mask")
     if isinstance(scan.source, MapSource):
-        scan.source.write_map(scan.pixels[:, 0], folder / "out" / "heatmap")
+        scan.source.write_map(scan.pixels[:, 0], folder / RESULTS / "heatmap")
 
 
 def _cases(path: Path, folder: Path) -> None:
@@ -87,6 +90,7 @@ def _database(path: Path, folder: Path) -> None:
     store = Store.of(folder)
     try:
         readings(_study(), store.answers())
+        store.notes(), store.progress("ada")
     finally:
         store.close()
 

@@ -137,7 +137,7 @@ def dicom(pixels: np.ndarray, syntax: Any, z: float = 0.0, series: str = "") -> 
         data.PixelData, data.file_meta.TransferSyntaxUID = encapsulate([buffer.getvalue()]), syntax
         data["PixelData"].is_undefined_length = True
     elif syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
-        data.compress(syntax)
+        data.compress(syntax, generate_instance_uid=False)
     data.file_meta.TransferSyntaxUID = syntax
     buffer = io.BytesIO()
     pydicom.dcmwrite(buffer, data, enforce_file_format=True)
@@ -179,7 +179,7 @@ def _zip(made: list[Seed]) -> Seed:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for seed in made:
             if seed.name in ("grey.png", "one.nii.gz", "frames.dcm"):
-                archive.writestr(f"study/{seed.main}", seed.files[seed.main])
+                archive.writestr(zipfile.ZipInfo(f"study/{seed.main}"), seed.files[seed.main], zipfile.ZIP_DEFLATED)
     return Seed("zip", "zip", "study.zip", {"study.zip": buffer.getvalue()})
 
 

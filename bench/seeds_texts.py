@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from seeds import GREY, Seed
 
@@ -108,12 +109,13 @@ def _answers(folder: Path) -> None:
 
 
 def _database(folder: Path) -> None:
-    from counterscan.study.store import Store
+    from counterscan.study import store as stores
 
-    store = Store.of(folder)
+    store = stores.Store.of(folder)
     for answer in said():
         store.add(answer)
-    store.note("ada", "entered", "1", {"browser": "none"})
+    with mock.patch.object(stores, "now", return_value=said()[0].received):
+        store.note("ada", "entered", "1", {"browser": "none"})
     store.close()
     with sqlite3.connect(folder / "answers.db") as line:  # all in one file
         line.execute("PRAGMA wal_checkpoint(TRUNCATE)")
