@@ -16,7 +16,7 @@ from counterscan.core import Classifier, Explanation
 from counterscan.data.files import write_whole
 from counterscan.data.manifest import Manifest, find_cases, read_manifest
 from counterscan.engine.local import HERE
-from counterscan.engine.sharding import WHOLE, Notes, Shard
+from counterscan.engine.sharding import WHOLE, Notes, Shard, what_is_left
 from counterscan.engine.work import Engine
 from counterscan.errors import CounterscanError, ManifestError
 from counterscan.metrics.calibration import HEALTHY_LIMIT, Calibration, search
@@ -189,10 +189,7 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Estimate]:
 def printable(result: dict[str, Any]) -> str:
     """The figures as a table for a person, with the mask rule they were taken with."""
     if "metrics" not in result:
-        others = ", ".join(result["missing"])
-        return f"part {result['shard']} is measured; " + (
-            f"missing: {others}; who finishes last writes the figures" if others else "another part writes the figures"
-        )
+        return f"part {result['shard']} is measured; {what_is_left(result['missing'], 'the figures')}"
     lines = [f"{result['explainer']}, {result['n']} images"]
     for name, figure in result["metrics"].items():
         interval = f"{figure['low']:.3g} to {figure['high']:.3g}"

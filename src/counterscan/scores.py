@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,8 @@ class _Kept:
         asked = [getattr(one, "card", None) for one in (models.classifier, models.judge, models.verifier)]
         known = measuring.truth.cases if measuring.truth else ()
         run = (measuring.folder / "run.json").read_text()
-        digest = hashlib.sha256(repr((run, measuring.names, known, measuring.rule, asked)).encode()).hexdigest()[:16]
+        question = (metadata.version("counterscan"), run, measuring.names, known, measuring.rule, asked)
+        digest = hashlib.sha256(repr(question).encode()).hexdigest()[:16]
         return cls(measuring.folder / NOTES / f"score-{digest}")
 
     def path(self, span: Span) -> Path:

@@ -95,3 +95,24 @@ def test_a_cluster_of_two_with_one_killed_does_each_task_once(tmp_path, monkeypa
     assert {task: answer[0] for task, answer in found.items()} == {task: task for task in (*range(6), "die-once")}
     assert len({process for _, process, _ in found.values()}) >= 2
     assert {folder for *_, folder in found.values()} == {os.getcwd()}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra [ray] is not installed")
+def test_a_job_on_a_cluster_of_two_with_one_killed_ends_as_in_one_process(tmp_path, monkeypatch):
+    for path in (ROOT, ROOT / "tests"):
+        monkeypatch.syspath_prepend(path)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    monkeypatch.setenv("COUNTERSCAN_TEST_MARK", str(tmp_path / "died"))
+    import test_engine as engine
+
+    for number in range(7):
+        engine.picture(tmp_path / "in" / f"{number}.png", bright=number != 3, seed=number)
+    engine.run(engine.job(tmp_path / "in", tmp_path / "one"))
+    dying = engine.job(tmp_path / "in", tmp_path / "two", explainer=engine.Inpainting(engine.Dying()))
+    assert len(engine.run(dying, Ray(2)).rows) == 7
+    assert (tmp_path / "died").exists()
+    assert engine.tables(tmp_path / "two") == engine.tables(tmp_path / "one")
+    pictures = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.png"))
+    assert pictures == sorted(path.relative_to(tmp_path / "two") for path in (tmp_path / "two").rglob("*.png"))
+    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in pictures)

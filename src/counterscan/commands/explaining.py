@@ -136,19 +136,19 @@ def told(job: "Job", outcome: "Outcome") -> None:
     """Say what came out of a job, and leave with 3 if some images failed."""
     typer.echo(_summary(job, outcome))
     if outcome.failed:
-        where = "" if outcome.missing else f" (all in {job.out / 'failed.csv'})"
+        where = "" if outcome.partly else f" (all in {job.out / 'failed.csv'})"
         _list(f"{len(outcome.failed)} failed{where}:", [e for _, _, e in outcome.failed])
         raise typer.Exit(SOME_FAILED)
 
 
 def _summary(job: "Job", outcome: "Outcome") -> str:
     from counterscan.classifiers.remembered import Remembered
+    from counterscan.engine.sharding import what_is_left
 
     asked = len(outcome.rows) - len(outcome.already)
     where = f"{job.out / ('masks' if job.masks_only else 'index.html')}"
-    if outcome.missing:
-        others = ", ".join(map(str, outcome.missing))
-        where = f"{job.out}; parts {others} are not, and who finishes last writes the tables"
+    if outcome.partly:
+        where = f"{job.out}; {what_is_left(outcome.missing, 'the tables')}"
     lines = [f"{len(outcome.rows)} image{'s' * (len(outcome.rows) != 1)} done: {where}"]
     volumes = [row for row in outcome.rows if "lesions" in row]
     if volumes:

@@ -60,6 +60,7 @@ def synthesise(
     words = locals()
     del words["dry_run"], words["json"]
     place = placed(words)
+    from counterscan.engine.sharding import what_is_left
     from counterscan.synthesis.asking import prepare
     from counterscan.synthesis.writing import write_archive
 
@@ -71,12 +72,7 @@ def synthesise(
         typer.echo("without --references nobody looks for copies of training images", err=True)
     told = write_archive(archive, *place)
     if "missing" in told:
-        others = ", ".join(told["missing"])
-        typer.echo(
-            f"part {told['shard']} is made; "
-            + (f"missing: {others}; " if others else "")
-            + "who finishes last writes the manifest"
-        )
+        typer.echo(f"part {told['shard']} is made; {what_is_left(told['missing'], 'the manifest')}")
         return
     typer.echo(f"{told['written']} of {told['asked']} scans: {out / 'labels.csv'}")
     for line in told["failed"][:SHOWN]:

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from counterscan.engine.local import HERE, Workers, share_of_threads, use_threads
@@ -102,7 +103,7 @@ def _cluster(address: str, count: int) -> Iterator[Any]:
 @contextmanager
 def _environment(own: bool) -> Iterator[None]:
     """What Ray is told by the environment, which it reads when it is imported; what a cluster of our `own` is told."""
-    told = {**QUIET, **os.environ} | ({**CLOSED, "RAY_AUTH_TOKEN": secrets.token_hex(32)} if own else {})
+    told = {**QUIET, **os.environ} | ({**CLOSED, "RAY_AUTH_TOKEN": _token()} if own else {})
     before = dict(os.environ)
     os.environ.update(told)
     try:
@@ -111,6 +112,12 @@ def _environment(own: bool) -> Iterator[None]:
         for name in told.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
+
+
+@cache
+def _token() -> str:
+    """What a cluster of this process asks for: made up once, for Ray keeps the first that it reads in a process."""
+    return secrets.token_hex(32)
 
 
 def _connect(ray: Any, address: str, count: int) -> None:

@@ -87,12 +87,14 @@ class Job:
 class Outcome:
     """What became of a job: a row per finished case (see `outputs.row`), and (path, name, error) per failed one.
 
-    Of a part of a job they are those of that part while others are `missing`; who finishes last gets all.
+    Of a part of a job they are those of that part (`partly`) while others are `missing`, or while another one writes
+    the tables; who finishes last gets all.
     """
 
     rows: list[dict[str, Any]]
     failed: list[tuple[str, str, str]]
     missing: tuple[Shard, ...] = ()
+    partly: bool = False
 
     @property
     def already(self) -> list[str]:

@@ -146,10 +146,10 @@ def _shared(job: Job, output: Output, outcome: Outcome, shard: Shard) -> Outcome
     facts = {"cases": len(job.manifest)}
     notes.write(shard, {**facts, "failed": outcome.failed})
     if missing := notes.missing(shard, **facts):
-        return replace(outcome, missing=missing)
+        return replace(outcome, missing=missing, partly=True)
     with notes.alone(shard) as mine:
         if not mine:
-            return outcome
+            return replace(outcome, partly=True)
         failed = {name: (path, name, error) for note in notes.read(shard) for path, name, error in note["failed"]}
         rows = [row for case in job.manifest.cases if (row := _row(output, case, failed)) is not None]
         return _finished(job, output, Outcome(rows, _ordered(job, failed)))

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,16 @@ class Notes:
 
     def _path(self, shard: Shard) -> Path:
         return self.out / NOTES / f"{shard.index}-of-{shard.count}.json"
+
+
+def what_is_left(missing: Sequence[object], what: str) -> str:
+    """Who will write `what` is of the whole job, for whoever waits for it: a part that is `missing`, or another one.
+
+    A part that is killed while it writes leaves its lock, which only a run of the whole does not mind.
+    """
+    if missing:
+        return f"missing: {', '.join(map(str, missing))}; who finishes last writes {what}"
+    return f"another part is writing {what}; if none is running, run this once more without --shard"
 
 
 def write_alone(path: Path, content: bytes) -> None:
