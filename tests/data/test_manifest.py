@@ -32,6 +32,14 @@ def test_a_label_column_means_one_class_an_image_normal_first(dataset):
     assert [manifest.diseased(case) for case in manifest.cases] == [True, False, False]
 
 
+def test_the_root_is_as_absolute_as_the_paths_wherever_it_is_read_from(dataset, monkeypatch):
+    folder = dataset("path,label\na.png,tumour\n")
+    monkeypatch.chdir(folder.parent)
+    manifest = read_manifest(folder.name)
+    assert manifest.root == folder
+    assert manifest.cases[0].path.is_relative_to(manifest.root)
+
+
 def test_without_a_label_column_those_of_ones_and_zeros_are_classes(dataset):
     text = "path,effusion,nodule,view,blank,seed,count\na.png,1,,PA,,1,0\nb.png,0.0,1.0,AP,,0,2\n"
     manifest = read_manifest(dataset(text))

@@ -155,7 +155,7 @@ def read_manifest(path: str | Path, dataset: str | Path | None = None) -> Manife
     )
     _unique(table, cases)
     manifest = Manifest(
-        table.parent,
+        Path(os.path.abspath(table.parent)),
         classes,
         cases,
         told.shown,
