@@ -89,6 +89,15 @@ def test_plain_images_can_be_checked_too(tmp_path):
     assert "no classes" in str(summary)
 
 
+def test_images_without_a_split_are_called_so(tmp_path):
+    for name in "ab":
+        Image.fromarray(np.full((4, 4), ord(name), np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("path,tumour,split\na.png,1,train\nb.png,0,\n")
+    summary = check_manifest(read_manifest(tmp_path))
+    assert summary.counts["tumour"] == {"train": (1, 0, 0), "without a split": (0, 1, 0)}
+    assert "without a split (present / absent / unknown)" in str(summary)
+
+
 def test_long_lists_are_cut_in_the_text_only(tmp_path):
     for number in range(15):
         (tmp_path / f"{number:02d}.png").write_bytes(b"nothing")

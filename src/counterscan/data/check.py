@@ -14,6 +14,7 @@ from counterscan.data.manifest import Case, Manifest
 from counterscan.data.scans import read_scan
 from counterscan.errors import CounterscanError
 
+NOWHERE = "without a split"
 SHOWN = 10  # faults of one kind that the text lists; `as_dict` has them all
 
 
@@ -158,7 +159,7 @@ def _window(manifest: Manifest) -> str:
 def _counts(manifest: Manifest) -> dict[str, dict[str, tuple[int, int, int]]]:
     table: dict[str, dict[str, tuple[int, int, int]]] = {}
     for name in manifest.classes:
-        tally = Counter((case.split or "all", case.labels[name]) for case in manifest.cases)
+        tally = Counter((case.split or NOWHERE, case.labels[name]) for case in manifest.cases)
         splits = sorted({split for split, _ in tally})
         table[name] = {split: (tally[split, 1], tally[split, 0], tally[split, None]) for split in splits}
     return table
