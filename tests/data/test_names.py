@@ -1,11 +1,19 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterscan.data.names import safe_names
+from counterscan.data.names import safe_names, stem_of
 
 
 def test_the_stem_is_the_name_where_it_is_enough():
     assert safe_names(["images/IM-1.jpg", "images/v.nii.gz", "x/no_ending"]) == ["IM-1", "v", "no_ending"]
+
+
+def test_an_ending_of_two_parts_is_one():
+    stems = [
+        stem_of(name) for name in ("x/a.nii.gz", "A.NII.GZ", "b.hdr.gz", "c.tar.gz", "1.2.840.png", ".hidden", "d")
+    ]
+    assert stems == ["a", "A", "b", "c.tar", "1.2.840", ".hidden", "d"]
+    assert safe_names(["a.nii.gz", "b.hdr.gz"]) == ["a", "b"]
 
 
 def test_equal_stems_take_their_folders_along():

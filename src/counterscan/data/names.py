@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 def safe_names(paths: Sequence[str]) -> list[str]:
     """Names fit for files, one a path and no two alike even where case does not count: the stem, else with folders."""
-    stems = [_safe(_stem(path)) for path in paths]
+    stems = [_safe(stem_of(path)) for path in paths]
     counts: dict[str, int] = {}
     for stem in stems:
         counts[stem.lower()] = counts.get(stem.lower(), 0) + 1
@@ -22,9 +22,10 @@ def safe_names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def _stem(path: str) -> str:
+def stem_of(path: str) -> str:
+    """The name of a file without its ending, of which `.nii.gz` is one, and what a zip made of another format."""
     name = PurePosixPath(path.replace("\\", "/")).name
-    return name[:-7] if name.lower().endswith(".nii.gz") else name.rpartition(".")[0] or name
+    return re.sub(r"(?<!^)(\.(nii|hdr|img)\.gz|\.[^.]*)$", "", name, flags=re.IGNORECASE) or name
 
 
 def _safe(text: str) -> str:
