@@ -5,8 +5,6 @@ target is what it says is there, or not. `latent-text` draws it into each scan a
 change is then measured: side, zone and size.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 from counterscan.core import Explanation
 from counterscan.data.files import write_whole
+from counterscan.data.table import text_of
 from counterscan.engine import Job, Outcome, run
 from counterscan.errors import CounterscanError
 from counterscan.jobs import prepare
@@ -61,7 +60,8 @@ def induce(induction: Induction) -> tuple[Outcome, list[dict[str, Any]]]:
     """Run the job, measure each change, and write OUT/placement.csv; what became of the scans, and its rows."""
     outcome = run(induction.job)
     rows = [_row(folder, induction.reading.mentions) for folder in case_folders(induction.job.out)]
-    write_whole(induction.job.out / TABLE, _table(rows).encode())
+    shown = [{name: _short(value) for name, value in row.items()} for row in rows]
+    write_whole(induction.job.out / TABLE, text_of(shown, COLUMNS).encode())
     return outcome, rows
 
 
@@ -77,14 +77,6 @@ def _row(folder: Path, mentions: Sequence[Mention]) -> dict[str, Any]:
 def agreement(placed: Placement, mentions: Sequence[Mention]) -> bool:
     """Whether a change lies where all that a sentence says is there lies; of one that only denies nothing is asked."""
     return all(placed.agrees(mention) for mention in mentions if mention.present)
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _short(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
 
 
 def _short(value: Any) -> Any:

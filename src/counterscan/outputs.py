@@ -1,9 +1,7 @@
 """What a job leaves behind for each case: a folder with everything (`explain`), or a mask (`segment`)."""
 
-import csv
 import glob
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -32,6 +30,7 @@ from counterscan.data.opening import open_scan, part_of
 from counterscan.data.results import write_change, write_heatmap, write_mask, write_masks, write_report
 from counterscan.data.scans import Scan
 from counterscan.data.sums import NAME, intact, sums_of, write_sums
+from counterscan.data.table import text_of
 from counterscan.errors import CounterscanError, ScanError
 from counterscan.kept import read_json
 from counterscan.metrics.confidence import of_largest, told
@@ -195,12 +194,7 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    write_whole(path, text_of(rows).encode())
 
 
 def lesion_rows(output: CaseFolders | MaskFiles, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:

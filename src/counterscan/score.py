@@ -1,7 +1,6 @@
 """Measure a folder of explanations: every metric with its interval, case by case, in the form of `results/`."""
 
 import csv
-import io
 import json
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +14,7 @@ from counterscan.classifiers.features import Extractor
 from counterscan.core import Classifier, Explanation
 from counterscan.data.files import write_whole
 from counterscan.data.manifest import Manifest, find_cases, read_manifest
+from counterscan.data.table import text_of
 from counterscan.engine.local import HERE
 from counterscan.engine.sharding import WHOLE, Notes, Shard, what_is_left
 from counterscan.engine.work import Engine
@@ -92,7 +92,7 @@ def score(
 
 
 def _write(folder: Path, scores: Scores, result: dict[str, Any], page: bool) -> None:
-    write_whole(folder / "scores.csv", _table(list(scores.rows())).encode())
+    write_whole(folder / "scores.csv", text_of(list(scores.rows()), () if scores.names else ["name"]).encode())
     write_whole(folder / "score.json", (json.dumps(result, indent=1) + "\n").encode())
     if page:
         from counterscan.report import write_page
@@ -245,11 +245,3 @@ def _facts(calibration: Calibration | None, validation: str | Path | None) -> di
     share = None if np.isnan(calibration.healthy_mask_share) else round(calibration.healthy_mask_share, 4)
     facts = {key: getattr(calibration, key) for key in ("feasible", "n_lesion", "n_healthy")}
     return {"validation": str(validation), "iou": round(calibration.iou, 4), "healthy_mask_share": share, **facts}
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["name"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

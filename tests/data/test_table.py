@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from counterscan.data.table import LARGEST, boxes_of, fold_of, read_table, table_of
+from counterscan.data.table import LARGEST, boxes_of, fold_of, read_table, table_of, text_of
 from counterscan.errors import ManifestError
 
 
@@ -73,3 +73,11 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "labels.csv").write_bytes(b"path\n\xff\xfe\x00\x81")
     with pytest.raises(ManifestError, match="UTF-8"):
         read_table(tmp_path / "labels.csv")
+
+
+def test_a_table_is_written_with_every_column_or_with_those_asked_for(tmp_path):
+    rows = [{"path": "a.png", "label": 'b, "c"'}, {"path": "d.png", "age": 3}]
+    assert text_of(rows) == 'path,label,age\na.png,"b, ""c""",\nd.png,,3\n'
+    assert text_of(rows, ["age", "path"]) == "age,path\n,a.png\n3,d.png\n"
+    assert text_of([], ["name"]) == "name\n"
+    assert read_table(write(tmp_path, text_of(rows)))[1][0]["label"] == 'b, "c"'

@@ -1,11 +1,13 @@
-"""The text of a manifest: a CSV with a header, and what its cells may hold."""
+"""The text of a manifest: a CSV with a header, and what its cells may hold; tables are written as text here, too."""
 
 import csv
 import io
 import math
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from counterscan.errors import ManifestError, did_you_mean
 
@@ -50,6 +52,16 @@ def read_table(table: Path) -> tuple[list[str], list[dict[str, str]]]:
     return columns, [
         dict.fromkeys(columns, "") | dict(zip(columns, map(str.strip, line), strict=False)) for line in lines[1:]
     ]
+
+
+def text_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """Rows as CSV under `columns`, by default every column that any of them has; what a row lacks is left empty."""
+    text = io.StringIO(newline="")
+    names = columns or list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _check_cells(table: Path, number: int, line: list[str], columns: list[str]) -> None:

@@ -7,7 +7,6 @@ same whoever makes it. A chunk counts once its note is there, which comes after 
 beside that is removed.
 """
 
-import csv
 import hashlib
 import io
 import json
@@ -30,6 +29,7 @@ from counterscan.data.dataset import write_dataset_file
 from counterscan.data.files import write_whole
 from counterscan.data.sums import NAME as SUMS
 from counterscan.data.sums import damaged, sums_of, write_sums
+from counterscan.data.table import text_of
 from counterscan.engine.local import HERE
 from counterscan.engine.sharding import NOTES as PARTS
 from counterscan.engine.sharding import WHOLE, Notes, Shard, sweep_beside, write_alone
@@ -285,11 +285,7 @@ def _finish(archive: Archive, done: Sequence[Chunk]) -> dict[str, Any]:
     write_whole(out / "latents.npy", latents.getvalue())
     write_whole(out / "summary.json", (json.dumps(told, indent=1) + "\n").encode())
     sums = sums_of(out, (out / name for name in ("dataset.toml", "latents.npy", "summary.json")))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    content = text.getvalue().encode()
+    content = text_of(rows).encode()
     sums |= {"labels.csv": hashlib.sha256(content).hexdigest()}
     write_sums(out / SUMS, sums | {name: told for chunk in done for name, told in chunk.sums.items()})
     write_whole(out / "labels.csv", content)

@@ -1,7 +1,5 @@
 """Files for other programs: readings, one row a reader, and the formats of iMRMC and of MRMCaov."""
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from counterscan.data.table import text_of
 from counterscan.study.analysis.grid import Grid
 from counterscan.study.records import Reading
 
@@ -18,12 +17,7 @@ FORMULA = tuple("=+-@\t\r")  # what a spreadsheet takes for one
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows as CSV, with the columns of all of them; a cell that a spreadsheet would run as a formula is quoted."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    file = io.StringIO()
-    writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _safe(value) for name, value in row.items()} for row in rows)
-    return file.getvalue()
+    return text_of([{name: _safe(value) for name, value in row.items()} for row in rows])
 
 
 def readings_table(readings: Iterable[Reading]) -> str:
