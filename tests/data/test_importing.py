@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from counterscan.data.draws import drawn_split
 from counterscan.data.importing import PARTS, import_layout, settle_splits
 from counterscan.data.layouts.base import LAYOUTS, listed, word
 from counterscan.data.manifest import read_manifest
@@ -186,6 +187,13 @@ def test_drawn_parts_are_those_that_training_would_draw(tmp_path):
     import_layout("aptos2019", tmp_path, tmp_path / "out")
     for part, manifest in parts(read_manifest(tmp_path / "out")).items():
         assert [case.name for case in manifest.cases] == [case.name for case in plain[part].cases]
+
+
+def test_a_volume_without_a_patient_is_drawn_by_its_name_as_training_draws_it(tmp_path):
+    names = [f"scan{number}" for number in range(40)]
+    rows = [{"path": f"data/{name}.nii.gz", "patient_id": ""} for name in names]
+    settle_splits(rows)
+    assert [row["split"] for row in rows] == [drawn_split(name) for name in names]
 
 
 def test_help_names_every_layout():

@@ -1,8 +1,6 @@
 """Archives of phantoms: images, healthy twins, masks and a manifest, drawn and written by all cores, resumable."""
 
-import csv
 import hashlib
-import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from counterscan.data.dataset import DatasetFile, write_dataset_file
+from counterscan.data.draws import split_at
 from counterscan.data.files import write_whole
 from counterscan.data.phantoms.base import Phantom, draw, module, normal_of
 from counterscan.data.raster import encode, write_picture
 from counterscan.data.sums import NAME as SUMS
 from counterscan.data.sums import damaged, write_sums
+from counterscan.data.table import text_of
 from counterscan.errors import CounterscanError
 
 CHUNK = 64  # phantoms a process draws before it notes that they are done
@@ -165,7 +165,7 @@ def _plain(value: Any) -> Any:
 def split_of(seed: int, index: int) -> str:
     """The split of a phantom: 70 % train, 15 % validation, 15 % test, whatever the size of the archive."""
     share = int.from_bytes(hashlib.sha256(f"{seed}-{index}".encode()).digest()[:4]) / 2**32
-    return "train" if share < 0.7 else "validation" if share < 0.85 else "test"
+    return split_at(share)
 
 
 def _rows_file(out: Path, start: int) -> Path:
@@ -209,11 +209,7 @@ def _finish(out: Path, series: Series) -> None:
         write_dataset_file(out / f"{name}.toml", told.model_copy(update=more))  # what is masked is no outcome
     rows = [row for start in range(0, series.n, CHUNK) for row in _rows(out, start) or []]
     columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key != "report"] + ["report"]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    content = text.getvalue().encode()
+    content = text_of(rows, columns).encode()
     write_sums(out / SUMS, {"labels.csv": hashlib.sha256(content).hexdigest()})
     write_whole(out / "labels.csv", content)
     shutil.rmtree(out / ROWS, ignore_errors=True)

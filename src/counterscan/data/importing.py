@@ -4,20 +4,19 @@ A manifest's paths stay inside its folder. So where images do not lie in `out`, 
 set's folder, which stays as it is; links are what a manifest may be led elsewhere by.
 """
 
-import csv
-import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from counterscan.data.dataset import DatasetFile, read_dataset_file, write_dataset_file
+from counterscan.data.draws import drawn_split
 from counterscan.data.files import write_whole
 from counterscan.data.layouts.base import LAYOUTS, UNLABELLED, Layout, Row
+from counterscan.data.names import stem_of
+from counterscan.data.table import text_of
 from counterscan.errors import ManifestError
 
 LINK = "data"
@@ -139,8 +138,9 @@ class Table:
         write_dataset_file(self.out / "dataset.toml", about.model_copy(update={"classes": classes}))
         (self.out / MISSING).unlink(missing_ok=True)
         if self.missing:
-            _write_table(self.out / MISSING, ["path"], ({"path": path} for path in self.missing))
-        table = _write_table(self.out / "labels.csv", _columns(rows, about.classes), rows)
+            write_whole(self.out / MISSING, text_of([{"path": path} for path in self.missing]).encode())
+        text = text_of(rows, _columns(rows, about.classes))
+        table = write_whole(self.out / "labels.csv", text.encode())
         patients = len({row.get("patient_id") or row["path"] for row in rows})
         return Imported(table, len(rows), patients, tuple(self.missing), unlabelled, withdrawn)
 
@@ -189,9 +189,7 @@ def _part(row: Row, whole: bool, lacking: set[str]) -> str:
     split = row.get("split") or ""
     if split != "train" and (split or not whole):
         return split
-    digest = hashlib.sha256(f"split/{row.get('patient_id') or Path(row['path']).stem}".encode()).digest()
-    draw = int.from_bytes(digest[:6], "big") / 2**48
-    drawn = "train" if draw < 0.7 else "validation" if draw < 0.85 else "test"
+    drawn = drawn_split(row.get("patient_id") or stem_of(row["path"]))
     return drawn if drawn in lacking else "train"
 
 
@@ -211,11 +209,3 @@ def _columns(rows: Sequence[Row], classes: Sequence[str]) -> list[str]:
     counts = Counter(key for row in rows for key in row)
     wanted = dict.fromkeys([*FIRST, *classes, *KNOWN, *counts])
     return [name for name in wanted if name in counts and _tells(rows, name)]
-
-
-def _write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Path:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return write_whole(path, text.getvalue().encode())

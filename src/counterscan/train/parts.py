@@ -1,8 +1,8 @@
 """Which cases train, which select and which measure; no patient is in two parts."""
 
-import hashlib
 from dataclasses import replace
 
+from counterscan.data.draws import draw, drawn_split
 from counterscan.data.manifest import Case, Manifest
 from counterscan.errors import ManifestError, check_one_of
 
@@ -31,7 +31,7 @@ def parts(manifest: Manifest, *, fold: int = 0, share: str = "all", flip: bool =
             chosen[part].append(case)
     if share != "all":
         wanted = SHARES.index(share) - 1
-        chosen["train"] = [case for case in chosen["train"] if int(_draw(case, "share") * 2) == wanted]
+        chosen["train"] = [case for case in chosen["train"] if int(draw(_patient(case), "share") * 2) == wanted]
     empty = [name for name in PARTS if not chosen[name]]
     if empty:
         raise ManifestError(f"{manifest.root} leaves nobody for the part {empty[0]!r}; check its split or fold column")
@@ -42,11 +42,8 @@ def _drawn(case: Case, fold: int, folds: list[int]) -> str:
     if folds:
         following = folds[(folds.index(fold) + 1) % len(folds)] if fold in folds else None
         return "test" if case.fold == fold else "validation" if case.fold == following else "train"
-    draw = _draw(case, "split")
-    return "train" if draw < 0.7 else "validation" if draw < 0.85 else "test"
+    return drawn_split(_patient(case))
 
 
-def _draw(case: Case, purpose: str) -> float:
-    """A number in [0, 1) that depends on the patient and the purpose only."""
-    digest = hashlib.sha256(f"{purpose}/{case.patient or case.name}".encode()).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
+def _patient(case: Case) -> str:
+    return case.patient or case.name
