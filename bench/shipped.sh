@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Train the shipped weights from nothing: `bash bench/shipped.sh WORK [abdomen|chest|fundus|oct]`, hours on two cores. The judge
-# is of another architecture, and learns from other phantoms. A run that was stopped goes on where it was.
+# Train the shipped weights from nothing: `bash bench/shipped.sh WORK [abdomen|chest|fundus|oct|volumes]`, hours on two
+# cores. The judge is of another architecture, and learns from other phantoms. A run that was stopped goes on where it was.
 # Of `weights/store.py`, `share_part` takes the guide out of an editor once the classifier that it is has been shipped, and
 # `pack_weights` halves the denoisers.
 set -euo pipefail
@@ -54,6 +54,10 @@ oct() {
   train robust-classifier oct/robust oct-7 --set radius=1.2 --set inner=3 --set batch=16 --set steps=800 \
     --set rate=0.0007 --set start="$work/oct/classifier" --set beside="$work/oct/classifier" --set measured=40 \
     --set seed=1
+}
+
+volumes() { # once the weights of abdomen are in the package: how sure a lesion of a volume is, into the shipped card
+  python "$(dirname "$0")/lesions.py" --fit 16 --write --kept "$work/lesions.jsonl"
 }
 
 for kind in ${2:-abdomen chest fundus oct}; do "$kind"; done
