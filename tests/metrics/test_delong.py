@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterscan.metrics.delong import covariance, delong, delong_mean, delong_ratio, delong_test, influence
+from counterscan.metrics.delong import covariance, delong, delong_mean, delong_ratio, delong_test, influence, placements
 
 
 def brute(labels, *scores):
@@ -126,3 +126,11 @@ def test_nothing_to_tell_apart_is_not_a_number():
     assert np.isnan(nothing.p)
     assert nothing.to_dict()["p"] is None
     assert np.isnan(delong_ratio(np.ones(5), np.arange(5), np.arange(5)).value)
+
+
+def test_placements_are_shares_of_the_other_side_and_leave_out_what_is_not_known():
+    scores = np.array([[0.1, 0.4, 0.4, 0.9], [0.1, np.nan, 0.4, 0.9]])
+    truth = np.array([False, True, False, True])
+    np.testing.assert_allclose(placements(scores, truth), [[1.0, 0.75, 0.75, 1.0], [1.0, np.nan, 1.0, 1.0]])
+    alone = placements(np.array([0.2, np.nan]), np.array([True, False]))
+    assert np.isnan(alone).all()

@@ -44,15 +44,28 @@ def influence(labels, scores, patients: Sequence[str] = ()) -> tuple[float, np.n
     n, m = int(positive.sum()), int(negative.sum())
     if not n or not m:
         return float("nan"), errors
-    known = positive | negative
-    everywhere = np.zeros(len(labels))
-    everywhere[known] = rankdata(scores[known])
-    above = (everywhere[positive] - rankdata(scores[positive])) / m  # the share of negatives below each positive
-    below = 1 - (everywhere[negative] - rankdata(scores[negative])) / n
-    area = float(above.mean())
-    errors[positive] = (above - area) / n * _unbiased(groups[positive])
-    errors[negative] = (below - area) / m * _unbiased(groups[negative])
+    known, placed = positive | negative, np.zeros(len(labels))
+    placed[known] = placements(scores[known], positive[known])
+    area = float(placed[positive].mean())
+    errors[positive] = (placed[positive] - area) / n * _unbiased(groups[positive])
+    errors[negative] = (placed[negative] - area) / m * _unbiased(groups[negative])
     return area, errors
+
+
+def placements(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Of finite `scores` `(..., n)` the share of the others that each is on the right side of; their mean is the area.
+
+    `truth` `(n,)` is true where a high score is right; ties count half. A score that is nan has none, and does not
+    count among the others; where there are no others it is nan.
+    """
+    known, placed = ~np.isnan(scores), np.zeros(scores.shape)
+    filled = np.where(known, scores, np.inf)  # what is not known ranks above all, where it changes no count below
+    below = rankdata(filled, axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for side in (truth, ~truth):
+            others = (known & ~side).sum(-1, keepdims=True)
+            placed[..., side] = (below[..., side] - rankdata(filled[..., side], axis=-1)) / others
+    return np.where(known, np.where(truth, placed, 1 - placed), np.nan)
 
 
 def covariance(errors: Sequence[np.ndarray], patients: Sequence[str] = ()) -> np.ndarray:

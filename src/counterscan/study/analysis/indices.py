@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
+
+from counterscan.metrics.delong import placements
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,7 @@ def area(scores: np.ndarray, truth: np.ndarray, cases: np.ndarray | None = None)
     picture each is, by default every one its own. A reader who saw one class only has no area (nan).
     """
     scores, truth = np.asarray(scores, float), np.asarray(truth).astype(bool)
-    read = ~np.isnan(scores)
-    filled = np.where(read, scores, np.inf)  # what was not read ranks above all, where it changes no count below
-    below, placed = rankdata(filled, axis=-1), np.zeros_like(filled)
-    counts = [(read & side).sum(-1, keepdims=True) for side in (~truth, truth)]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for side, other in ((truth, counts[0]), (~truth, counts[1])):
-            among = rankdata(filled[..., side], axis=-1)
-            placed[..., side] = (below[..., side] - among) / other
-    placed = np.where(truth, placed, 1 - placed)
-    return _meeting(np.where(read, placed, np.nan), truth, cases)
+    return _meeting(placements(scores, truth), truth, cases)
 
 
 def mean(values: np.ndarray, cases: np.ndarray | None = None) -> Index:
