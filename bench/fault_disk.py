@@ -4,6 +4,7 @@ It is mounted in a user and mount namespace (`unshare --user --mount`), which ne
 what fills it is a file beside the command's folder, which is removed to make room.
 """
 
+import errno
 import os
 import subprocess
 import sys
@@ -44,10 +45,18 @@ def small_disk(place: Path, size: int) -> Iterator[Path]:
 
 def fill(disk: Path, free: int) -> Path:
     """Leave `free` bytes; remove the file to make room."""
-    told, ballast = os.statvfs(disk), disk / "ballast"
+    ballast = disk / "ballast"
     with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, told.f_bavail * told.f_frsize - free))
-    return ballast
+        while True:
+            told = os.statvfs(disk)
+            try:
+                os.posix_fallocate(file.fileno(), 0, max(1, told.f_bavail * told.f_frsize - free))
+                return ballast
+            except OSError as error:
+                if error.errno != errno.ENOSPC:  # which says that somebody else wrote in between
+                    raise
+                if not told.f_bavail:
+                    return ballast
 
 
 def disks(whole, place: Path, shares: list[float]) -> Iterator[list[str]]:

@@ -93,9 +93,11 @@ def begun(do: Callable[[], Any], folder: Path, log: Path, number: int = 0, tells
         if tells >= 0:
             os.write(tells, str(counter.count).encode())
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # also where the log lies on a full disk: nothing of the parent's may be done twice
+            os._exit(code)
 
 
 def _say_into(log: Path) -> None:

@@ -185,8 +185,6 @@ def main() -> None:
         asked.skip += ",disk"
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         tallies = disturb(Path(folder).resolve(), asked)
-    if asked.json:
-        _write(asked.json, tallies)
     sys.exit(1 if any(tally.wrong for tally in tallies) else 0)
 
 
@@ -197,6 +195,8 @@ def disturb(folder: Path, asked: argparse.Namespace) -> list[Tally]:
     def say(tally: Tally) -> None:
         tallies.append(tally)
         print(f"{tally.name:32} {tally.count - tally.failed} of {tally.count}", *tally.wrong, sep="\n    ", flush=True)
+        if asked.json:
+            _write(asked.json, tallies)
 
     load()
     ground, place = folder / "ground", folder / "place"
