@@ -70,6 +70,7 @@ def page() -> str:
     parts += [real_eyes(path) for path in sorted(RESULTS.glob("real_*-diffusion-guidance.json"))]
     parts += [agent(path) for path in sorted(RESULTS.glob("diffusion-autoencoder-*.json"))]
     parts += [texts(path) for path in sorted(RESULTS.glob("latent-text-*.json"))]
+    parts += [worth(path) for path in sorted(RESULTS.glob("synthesis-worth-*.json"))]
     parts += [study(RESULTS / "study-load.json", RESULTS / "study-coverage.json")]
     notes = Path(__file__).with_name("results-notes.md")
     return "\n".join([*parts, SOURCES.sub("", notes.read_text()) if notes.exists() else ""]).rstrip() + "\n"
@@ -89,6 +90,18 @@ def every_method(path: Path) -> str:
 
     table = Table.from_dict(json.loads(path.read_text()))
     return f"## Every method: {', '.join(table.places)}\n\n{markdown(table)}"
+
+
+def worth(path: Path) -> str:
+    """The tables of `counterscan bench synthesis --json results/synthesis-worth-NAME.json`."""
+    from counterscan.bench.synthesis.evaluation import Evaluation
+
+    found = json.loads(path.read_text())
+    told = Evaluation({"command": found["command"]}, found["parts"], found.get("failed", {}))
+    return (
+        f"## What a synthetic archive is worth: {path.stem.removeprefix('synthesis-worth-')}\n\n"
+        f"{found['n']} made images, {found['n_real']} real ones.\n\n{told.markdown()}"
+    )
 
 
 def guidance(path: Path) -> str:

@@ -16,6 +16,21 @@ RESULTS = DOCS.parent / "results"
 MARKED = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.S)
 PUBLISHED = {"inpainting": 0.646, "progressive": 0.445, "layer-cam": 0.026, "grad-cam": None}  # table 1 of COIN
 CAMS = ("layer-cam", "grad-cam")
+FAULTS = {
+    "killed_at_a_time": "killed at a random time",
+    "killed_at_a_file": "killed before a random operation on a file",
+    "disk_full": "the disk full",
+    "damaged": "a file damaged",
+}
+FUZZED = {
+    "read": "read",
+    "refused": "refused in one line",
+    "crash": "crash",
+    "hang": "hang",
+    "outside": "file outside its folder",
+    "memory": "more than 400 MiB",
+    "error": "any other error",
+}
 
 
 def pages() -> dict[Path, str]:
@@ -49,6 +64,19 @@ def _costs(row: dict[str, Any], ours: float) -> list[str]:
     return [f"{row['cpu_seconds']:.3f}", f"{row['cpu_seconds'] / ours:.2f}", str(row["peak_mb"]), told]
 
 
+def peak() -> str:
+    """What share of a matrix product's speed explainers and recipes reach, by `bench/peak.py`."""
+    found = json.loads((RESULTS / "peak.json").read_text())
+    rows = [
+        [kind, f"`{name}`", row["of"], f"{row['gflop']:g}", f"{row['cpu_seconds']:g}", f"{row['share']:.2f}"]
+        for kind, part in (("image", "explainers"), ("step", "recipes"))
+        for name, row in found[part].items()
+        if "failed" not in row
+    ]
+    head = "{cpu}, {precision}, {threads} thread, {peak_gflop_a_second} GFLOP a second; `{command}`\n\n".format(**found)
+    return head + _table(["one", "of", "phantoms", "GFLOP", "processor s", "share of the peak"], iter(rows))
+
+
 def published() -> str:
     """The experiment of COIN on phantoms, by `bench/published.py`."""
     return _table(["method", "layer", "mask rule", "micro IoU", "mean IoU", "the paper"], _published_rows())
@@ -65,11 +93,38 @@ def _published_rows() -> Iterator[list[str]]:
                 yield [f"`{method}`", layer, rule, micro, f"{found['iou']['value']:.3f}", str(known)]
 
 
+def faults() -> str:
+    """What commands survive, by `bench/faults.py`."""
+    found = json.loads((RESULTS / "faults.json").read_text())["metrics"]
+    commands = dict.fromkeys(name.partition("_")[0] for name in found)
+    rows = ([f"`{one}`", *(_survived(found.get(f"{one}_{kind}")) for kind in FAULTS)] for one in commands)
+    return _table(["", *FAULTS.values()], rows)
+
+
+def _survived(figure: dict[str, Any] | None) -> str:
+    return f"{round(figure['value'] * figure['n'])} of {figure['n']}" if figure else ""
+
+
+def fuzz() -> str:
+    """What readers make of damaged files, by `bench/fuzz.py`: in all, and how many inputs each kind had."""
+    told = json.loads((RESULTS / "fuzz.json").read_text())
+    figures = {name.removeprefix("fuzz_"): one["value"] for name, one in told["metrics"].items()}
+    kinds = {name.removeprefix("of_"): count for name, count in figures.items() if name.startswith("of_")}
+    whole = _table(["inputs", *FUZZED.values()], iter([[f"{told['n']:,}", *(f"{figures[name]:,}" for name in FUZZED)]]))
+    return f"{whole}\nInputs of each kind: {', '.join(f'{kind} {count:,}' for kind, count in kinds.items())}.\n"
+
+
 def _table(heads: list[str], rows: Iterator[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in (heads, ["---"] * len(heads), *rows))
 
 
-TABLES: dict[str, Callable[[], str]] = {"attribution-speed": speed, "published-experiment": published}
+TABLES: dict[str, Callable[[], str]] = {
+    "attribution-speed": speed,
+    "peak": peak,
+    "published-experiment": published,
+    "faults": faults,
+    "fuzz": fuzz,
+}
 
 if __name__ == "__main__":
     stale = {path: text for path, text in pages().items() if path.read_text() != text}
