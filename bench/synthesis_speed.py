@@ -6,7 +6,9 @@
 Asked for is every class alone, and random pairs. The plain way takes one random draw at a time, without a start that
 is chosen, and follows Adam on the latent's numbers with a cross-entropy until the classifier is sure, or for so many
 steps. The gate is the same for both. They take turns, request by request, so that a busy machine slows down both; the
-plain way gets as long as ours took, and at least one try. A request that is in WORK is not measured again.
+plain way gets as long as ours took, and at least one try. A request that is in WORK is not measured again. `drawn`
+says what the generator makes unasked: the share of random draws in which classifier and judge see each class, and in
+how many of those that the classifier is sure of the judge sees it, too. No way of moving latents goes far beyond that.
 """
 
 import argparse
@@ -24,13 +26,15 @@ import torch
 from torch import Tensor
 
 from counterscan.classifiers.load import load_classifier
-from counterscan.core import Card, Target
+from counterscan.classifiers.wrappers import Fitted
+from counterscan.core import Card, Classifier, Target
 from counterscan.data.files import write_whole
 from counterscan.explainers.latents.aims import MARGIN
 from counterscan.synthesis.asking import prepare
 from counterscan.synthesis.making import Making, Slot
 
 PAIRS, STEPS, RATE = 10, 200, 0.05  # the plain way's steps and Adam's rate
+DRAWS, BATCH = 2048, 32
 
 
 def requests(card: Card, seed: int) -> list[Target]:
@@ -99,6 +103,25 @@ def measured(making: Making, card: Card, work: Path, n: int, seed: int) -> dict[
     return rows
 
 
+@torch.no_grad()
+def drawn(making: Making, judge: Classifier, card: Card, seed: int) -> dict[str, dict[str, float]]:
+    """Of `DRAWS` draws: how often each class is seen, and how often the judge sees what the classifier is sure of."""
+    source = torch.Generator().manual_seed(seed)
+    images = (making.generator(making.generator.draw(BATCH, source)) for _ in range(DRAWS // BATCH))
+    answers = [(making.classifier(part).float(), judge(part).float()) for part in images]
+    own, judged = (torch.cat(part) for part in zip(*answers, strict=True))
+    rows = {}
+    for index, name in enumerate(card.classes):
+        sure = own[:, index] >= MARGIN
+        shares = {
+            "classifier": own[:, index] > 0,
+            "judge": judged[:, index] > 0,
+            "judge_if_sure": judged[sure, index] > 0,
+        }
+        rows[name] = {key: round(float(seen.double().mean()), 4) for key, seen in shares.items()}
+    return rows
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -120,6 +143,9 @@ def main() -> None:
     print(
         f"accepted a minute: ours {told['ours']:.1f}, plain {told['plain']:.1f}; least share {told['least_accepted']}"
     )
+    judge = Fitted(load_classifier(words.judge), archive.making.generator.card.shape)
+    told["drawn"] = drawn(archive.making, judge, archive.card, words.seed)
+    print(told["drawn"])
     if words.json:
         command = shlex.join(["python", *sys.argv])
         write_whole(words.json, (json.dumps({"command": command, **told, "rows": rows}, indent=1) + "\n").encode())
