@@ -281,7 +281,6 @@ def _torch() -> dict[str, Any]:
     from counterscan.data.batches import default_cache
     from counterscan.nets.precision import bfloat16_instructions
 
-    torch.nn.functional.conv2d(*(torch.ones(1, 8, 8, 8, dtype=torch.bfloat16),) * 2)  # raises where it cannot at all
     flags = bfloat16_instructions()
     return {
         "gpus": [_gpu(number) for number in range(torch.cuda.device_count())],
