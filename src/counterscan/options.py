@@ -21,6 +21,7 @@ Method = Annotated[
 Out = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="The folder to write; the same command goes on where it was.")
 ]
+Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")]
 Prior = Annotated[
     str,
     typer.Option(metavar="P", help="A shipped name or a folder with a card; by default the one beside a shipped C."),

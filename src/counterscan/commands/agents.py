@@ -11,6 +11,7 @@ from counterscan.options import (
     ClassifierName,
     Data,
     Dataset,
+    Folder,
     Folds,
     Out,
     Prior,
@@ -55,7 +56,7 @@ def directions(
     manifest: Data,
     classifier: ClassifierName,
     fitted: Annotated[Path, typer.Option("--fitted", metavar="DIR", help="What `counterscan fit` wrote.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    out: Folder,
     prior: Prior = "",
     names: Annotated[
         list[str], typer.Option("--class", metavar="CLASS", help="Only this class; repeatable, by default each.")
