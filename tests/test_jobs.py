@@ -1,6 +1,7 @@
 """From words to a job: defaults that can be guessed, and refusals that name the cure."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -123,3 +124,12 @@ def test_what_steers_must_answer_the_same_classes_before_anything_runs():
     answers = SimpleNamespace(card=CARD.model_copy(update={"classes": ("cyst",)}), differentiable=True)
     with pytest.raises(ClassifierError, match="trained with the same labels"):
         jobs.check_fit(SimpleNamespace(robust=answers), CARD, Target.parse("tumour=0", CARD))
+
+
+def test_what_a_person_called_things_is_noted_with_absolute_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = jobs.named([Path("a"), Path("b")], "mine", "", Path("set.toml"), folds=(1, 3), split="test", where="view=PA")
+    assert told["manifest"] == f"{tmp_path / 'a'} {tmp_path / 'b'}"
+    assert told["dataset"] == str(tmp_path / "set.toml")
+    assert told["selection"] == "test view=PA fold=1 fold=3"
+    assert jobs.named([Path("a")], "mine", "editor")["dataset"] == ""

@@ -1,7 +1,6 @@
 """Agents of a black box over a manifest: fit one, and draw which directions of the code drive the black box."""
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from counterscan.explainers.latent_agent.agent import Agent
 from counterscan.explainers.latent_agent.directions import Direction, directions
 from counterscan.explainers.latent_agent.distillation import check_request
 from counterscan.explainers.latent_agent.fitting import warn_if_faithless
-from counterscan.jobs import check_fit, default_prior, parse_window, read_settings
+from counterscan.jobs import check_fit, default_prior, named, parse_window, read_settings
 from counterscan.pictures import contact_sheet, difference_limit, difference_picture, grey, stacked_sheets
 from counterscan.progress import progress
 from counterscan.train.parts import ALIASES
@@ -73,13 +72,9 @@ class Request:
         names = {
             "command": command,
             "version": metadata.version("counterscan"),
-            "classifier": classifier,
+            **named([manifest], classifier, prior, dataset, folds, split, where),
             "classifier_card": file_name(asked.card),
-            "prior": prior,
             "prior_sha256": explainer.codec.card.sha256,
-            "manifest": os.path.abspath(manifest),
-            "dataset": os.path.abspath(dataset) if dataset else "",
-            "selection": " ".join(filter(None, [split, where, *(f"fold={fold}" for fold in folds)])),
             "window": window,
             "settings": sorted(settings),
             "images": len(chosen),

@@ -63,15 +63,7 @@ def prepare(
             f"{method} has no mask rule of its own; give --threshold, or --rule with a JSON file that "
             "`counterscan score --validation` wrote"
         )
-    names = {
-        "classifier": classifier,
-        "prior": prior,
-        "judge": judge,
-        "manifest": _shown(inputs),
-        "dataset": os.path.abspath(dataset) if dataset else "",
-        "selection": " ".join(filter(None, [split, where, *(f"fold={fold}" for fold in folds)])),
-        **rest.pop("names", {}),
-    }
+    names = named(inputs, classifier, prior, dataset, folds, split, where) | {"judge": judge} | rest.pop("names", {})
     return Job(
         manifest=manifest,
         classifier=asked,
@@ -86,6 +78,25 @@ def prepare(
         again=partial(prepare, **words | {"manifest": manifest}),
         **rest,
     )
+
+
+def named(
+    inputs: Sequence[Path],
+    classifier: str,
+    prior: str,
+    dataset: Path | None = None,
+    folds: Sequence[int] = (),
+    split: str = "",
+    where: str = "",
+) -> dict[str, str]:
+    """What a person called the models and the images, for the note of what was done; paths are absolute."""
+    return {
+        "classifier": classifier,
+        "prior": prior,
+        "manifest": " ".join(os.path.abspath(path) for path in inputs),
+        "dataset": os.path.abspath(dataset) if dataset else "",
+        "selection": " ".join(filter(None, [split, where, *(f"fold={fold}" for fold in folds)])),
+    }
 
 
 def prepare_recipe(name: str, *, classifier: str = "", settings: Sequence[str] = ()) -> Any:
@@ -220,7 +231,3 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return name.strip().replace("-", "_"), json.loads(value.replace("none", "null"))
     except ValueError:
         return name.strip().replace("-", "_"), value
-
-
-def _shown(inputs: Sequence[Path]) -> str:
-    return " ".join(os.path.abspath(path) for path in inputs)
