@@ -4,12 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from counterscan.classifiers.load import load_classifier
 from counterscan.classifiers.torch import torch_classifier
 from counterscan.core import Card, Classifier
 from counterscan.data.batches import Images, open_images
 from counterscan.data.manifest import Manifest
 from counterscan.data.window import Window
-from counterscan.errors import ManifestError
+from counterscan.errors import CounterscanError, ManifestError
 from counterscan.nets import build
 from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.nets.precision import reduced
@@ -45,6 +46,13 @@ def editor_card(
         licence=manifest.licence,
         source=f"explains {classifier.name}",
     )
+
+
+def frozen(recipe: str, name: str) -> Classifier:
+    """The classifier `name` that an editor is trained for; CounterscanError where none is named."""
+    if not name:
+        raise CounterscanError(f"the recipe {recipe} needs a frozen classifier; add --classifier")
+    return load_classifier(name)
 
 
 def open_parts(manifest: Manifest, card: Card, *, fold: int, flip: bool = False) -> dict[str, Images]:

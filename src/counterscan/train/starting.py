@@ -1,11 +1,13 @@
 """What a training begins with: a card, and its network with fresh weights or those of one that was trained before."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from counterscan.core import Card
+from counterscan.data.batches import Images, open_images
 from counterscan.data.manifest import Manifest
 from counterscan.errors import CounterscanError
 from counterscan.nets import build
@@ -30,6 +32,11 @@ def first_card(name: str, manifest: Manifest, command: str, **known: Any) -> Car
 def channels_of(manifest: Manifest) -> int:
     """How many channels its first image has."""
     return manifest.cases[0].read().pixels.shape[1]
+
+
+def opened(split: Mapping[str, Manifest], shape: Sequence[int]) -> dict[str, Images]:
+    """The images of each part of `split`, as a network of `shape` takes them."""
+    return {name: open_images(part, tuple(shape)) for name, part in split.items()}
 
 
 def first_network(card: Card, seed: int, start: str = "") -> nn.Module:

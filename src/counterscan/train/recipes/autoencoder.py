@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from counterscan.core import Card
-from counterscan.data.batches import Images, open_images
+from counterscan.data.batches import Images
 from counterscan.data.manifest import Manifest
 from counterscan.metrics.closeness import structural_similarity
 from counterscan.nets.blocks import channels_last, fast_layout
@@ -27,7 +27,7 @@ from counterscan.train.descent import descend
 from counterscan.train.editing import discriminate, editor_optimisers, judged
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
-from counterscan.train.starting import channels_of, first_card, first_network, rebuilt, with_statistics
+from counterscan.train.starting import channels_of, first_card, first_network, opened, rebuilt, with_statistics
 from counterscan.weights.store import save_weights
 
 MEASURED, BATCH, SHOWN = 256, 64, 8  # images it is measured on at most, at once, and in a preview
@@ -73,8 +73,7 @@ class AutoencoderRecipe:
     ) -> Path:
         """Train on the manifest's training part, select on validation, measure on test; write weights and card."""
         shape = (self.channels or channels_of(manifest), self.size, self.size)
-        split = parts(manifest, fold=self.fold, flip=self.flip)
-        images = {name: open_images(part, shape) for name, part in split.items()}
+        images = opened(parts(manifest, fold=self.fold, flip=self.flip), shape)
         card = self._card(manifest, out, command, shape)
         network = first_network(card, self.seed, self.start)
         with torch.random.fork_rng(devices=[]):

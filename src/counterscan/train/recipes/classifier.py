@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from counterscan.classifiers.torch import TorchClassifier
 from counterscan.core import Card
-from counterscan.data.batches import Images, open_images
+from counterscan.data.batches import Images
 from counterscan.data.manifest import Manifest
 from counterscan.errors import ManifestError
 from counterscan.metrics.discrimination import auc, discrimination
@@ -23,7 +23,7 @@ from counterscan.train.augment import augment
 from counterscan.train.descent import descend
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
-from counterscan.train.starting import channels_of, first_card, first_network
+from counterscan.train.starting import channels_of, first_card, first_network, opened
 from counterscan.weights.store import save_weights
 
 
@@ -70,8 +70,7 @@ class ClassifierRecipe:
 
     def task(self, manifest: Manifest, card: Card) -> "ClassifierTask":
         """What is trained: a network with fresh weights, and the images of the three parts."""
-        split = parts(manifest, fold=self.fold, share=self.share, flip=self.flip)
-        images = {name: open_images(part, card.shape) for name, part in split.items()}
+        images = opened(parts(manifest, fold=self.fold, share=self.share, flip=self.flip), card.shape)
         if self.shuffled:
             images |= {name: _shuffled(images[name], self.seed) for name in ("train", "validation")}
         return ClassifierTask(

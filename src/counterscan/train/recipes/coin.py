@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from counterscan.classifiers.load import load_classifier
 from counterscan.core import Card, Classifier
 from counterscan.data.batches import Images
 from counterscan.data.manifest import Manifest
@@ -25,7 +24,7 @@ from counterscan.nets.precision import reduced
 from counterscan.priors.editor import inpaint
 from counterscan.registry import RECIPES
 from counterscan.train.descent import descend, learning
-from counterscan.train.editing import editor_card, editor_networks, indices_of, judged, open_parts, scored
+from counterscan.train.editing import editor_card, editor_networks, frozen, indices_of, judged, open_parts, scored
 from counterscan.train.loop import fit
 from counterscan.train.selection import Selection
 from counterscan.train.terms import answering, closeness, desired, pleasing, telling, variation
@@ -111,9 +110,7 @@ class CoinRecipe:
         command: str = "",
     ) -> Path:
         """Train on the manifest's training part, select and calibrate on validation; write weights and card."""
-        if not self.classifier:
-            raise CounterscanError("the recipe coin needs a frozen classifier; add --classifier")
-        classifier = load_classifier(self.classifier)
+        classifier = frozen("coin", self.classifier)
         card = self._card(editor_card(self.name or out.name, classifier.card, manifest, command, guided=self.guided))
         images = open_parts(manifest, card, fold=self.fold)
         findings = indices_of(self.findings, manifest, card)

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from counterscan.core import Card
-from counterscan.data.batches import open_images
 from counterscan.data.manifest import Manifest
 from counterscan.registry import RECIPES
 from counterscan.train.denoising import DiffusionTask, spread
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
-from counterscan.train.starting import channels_of, first_card, first_network
+from counterscan.train.starting import channels_of, first_card, first_network, opened
 from counterscan.weights.store import save_weights
 
 
@@ -51,8 +50,7 @@ class DiffusionRecipe:
     ) -> Path:
         """Train on the manifest's training part, select on validation, measure on test; write weights and card."""
         shape = (self.channels or channels_of(manifest), self.size, self.size)
-        split = parts(manifest, fold=self.fold, flip=self.flip)
-        images = {name: open_images(part, shape) for name, part in split.items()}
+        images = opened(parts(manifest, fold=self.fold, flip=self.flip), shape)
         card = self._card(manifest, out, command, shape, spread(images["train"]))
         network = first_network(card, self.seed, self.start)
         task = DiffusionTask(network, images, card, self.batch, self.rate, self.flip)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterscan.core import Card, Denoiser
-from counterscan.data.batches import Images, open_images
+from counterscan.data.batches import Images
 from counterscan.data.manifest import Manifest
 from counterscan.metrics.closeness import structural_similarity
 from counterscan.nets.code_reader import CodeReader
@@ -28,7 +28,7 @@ from counterscan.registry import RECIPES
 from counterscan.train.denoising import DiffusionTask, spread
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
-from counterscan.train.starting import channels_of, first_card, first_network, rebuilt, with_statistics
+from counterscan.train.starting import channels_of, first_card, first_network, opened, rebuilt, with_statistics
 from counterscan.weights.store import save_weights
 
 MEASURED = 32  # test images that are sent there and back
@@ -75,8 +75,7 @@ class DiffusionAutoencoderRecipe:
     ) -> Path:
         """Train on the manifest's training part, select on validation, measure on test; write weights and card."""
         shape = (self.channels or channels_of(manifest), self.size, self.size)
-        split = parts(manifest, fold=self.fold, flip=self.flip)
-        images = {name: open_images(part, shape) for name, part in split.items()}
+        images = opened(parts(manifest, fold=self.fold, flip=self.flip), shape)
         card = self._card(manifest, out, command, shape, spread(images["train"]))
         network = first_network(card, self.seed, self.start)
         read = self._reading(images["train"].labels)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterscan.core import Card
-from counterscan.data.batches import Images, open_images
+from counterscan.data.batches import Images
 from counterscan.data.manifest import Case, Manifest
 from counterscan.errors import CounterscanError, ManifestError, check_one_of
 from counterscan.metrics.patches import patch_distances
@@ -30,7 +30,7 @@ from counterscan.train.adversarial import WGANGP, Relativistic, descend_both, op
 from counterscan.train.growing import Growth, blended, preset, shrunk, side_of, widths_of
 from counterscan.train.loop import fit, warm_then_falling
 from counterscan.train.parts import parts
-from counterscan.train.starting import channels_of, first_card, first_network
+from counterscan.train.starting import channels_of, first_card, first_network, opened
 from counterscan.weights.store import save_weights
 
 LOSSES = ("relativistic", "wgan-gp")
@@ -81,9 +81,8 @@ class GrowingGANRecipe:
         growth = Growth(resolutions, self.length)
         side = side_of(len(resolutions) - 1)
         shape = (self.channels or channels_of(manifest), side, side)
-        split = parts(manifest, fold=self.fold, flip=self.flip)
         check_images(manifest.cases, shape, stretched=self.stretched)
-        images = {name: open_images(part, shape) for name, part in split.items()}
+        images = opened(parts(manifest, fold=self.fold, flip=self.flip), shape)
         settings = {"channels": shape[0], "latents": self.latents or known.latents, "widths": widths_of(resolutions)}
         card = self._card(manifest, out, command, shape, settings)
         task = GrowingTask(

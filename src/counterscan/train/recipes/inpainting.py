@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from counterscan.classifiers.load import load_classifier
 from counterscan.core import Classifier, Target
 from counterscan.data.manifest import Manifest
 from counterscan.errors import CounterscanError
@@ -30,6 +29,7 @@ from counterscan.train.editing import (
     editor_card,
     editor_networks,
     editor_optimisers,
+    frozen,
     indices_of,
     jittered,
     judged,
@@ -101,11 +101,9 @@ class InpaintingRecipe:
         command: str = "",
     ) -> Path:
         """Train on the manifest's training part, select and calibrate on validation; write weights and card."""
-        if not self.classifier:
-            raise CounterscanError("the recipe inpainting needs a frozen classifier; add --classifier")
         if self.batch < LEAST:
             raise CounterscanError(f"batch={self.batch} leaves no image for each way of spoiling; set {LEAST} or more")
-        classifier = load_classifier(self.classifier)
+        classifier = frozen("inpainting", self.classifier)
         name = self.name or out.name
         card = editor_card(name, classifier.card, manifest, command, guided=self.guided)
         images = open_parts(manifest, card, fold=self.fold, flip=self.flip)

@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from counterscan.classifiers.load import load_classifier
 from counterscan.core import Classifier, Target
 from counterscan.data.manifest import Manifest
 from counterscan.errors import CounterscanError
@@ -30,6 +29,7 @@ from counterscan.train.editing import (
     editor_card,
     editor_networks,
     editor_optimisers,
+    frozen,
     indices_of,
     jittered,
     judged,
@@ -94,11 +94,9 @@ class ProgressiveRecipe:
         command: str = "",
     ) -> Path:
         """Train on the manifest's training part, select and calibrate on validation; write weights and card."""
-        if not self.classifier:
-            raise CounterscanError("the recipe progressive needs a frozen classifier; add --classifier")
         if self.bins < 2 or self.batch < 2:
             raise CounterscanError(f"bins={self.bins} and batch={self.batch} must both be 2 or more; leave them out")
-        classifier = load_classifier(self.classifier)
+        classifier = frozen("progressive", self.classifier)
         name = self.name or out.name
         card = editor_card(name, classifier.card, manifest, command, bins=self.bins, guided=self.guided)
         images = open_parts(manifest, card, fold=self.fold, flip=self.flip)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from counterscan.core import Card
-from counterscan.data.batches import Images, open_images
+from counterscan.data.batches import Images
 from counterscan.data.manifest import Case, Manifest
 from counterscan.errors import CounterscanError, ManifestError
 from counterscan.pictures import contact_sheet, grey
@@ -36,7 +36,7 @@ from counterscan.train.denoising import MOST
 from counterscan.train.descent import descend
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
-from counterscan.train.starting import first_card, first_network
+from counterscan.train.starting import first_card, first_network, opened
 from counterscan.train.wording import teach_words
 from counterscan.weights.store import save_weights, share_part
 
@@ -85,7 +85,7 @@ class TextDiffusionRecipe:
             raise CounterscanError("give --set autoencoder=FOLDER, which `counterscan train autoencoder` wrote")
         codec = load_autoencoder(self.autoencoder)
         split = parts(manifest, fold=self.fold)
-        images = {name: open_images(part, codec.card.shape) for name, part in split.items()}
+        images = opened(split, codec.card.shape)
         captions = Captions(split["train"], self.captions)
         card = self._card(manifest, out, command, codec.card, captions)
         text = brought(card)
