@@ -167,7 +167,7 @@ def test_tables_inside_pages_are_those_of_the_results():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     pages = module.pages()
-    assert {path.name for path in pages} == {"attribution-speed.md", "published-experiment.md"}
+    assert {path.stem for path in pages} == {"attribution-speed", "faults", "published-experiment", "speed"}
     for path, text in pages.items():
         assert path.read_text() == text, "run: make docs"
 
