@@ -21,7 +21,7 @@ class CounterscanError(Exception):
     """The root: a user's error, one line that names the cure."""
 
     def __str__(self) -> str:
-        line = super().__str__()
+        line = " ".join(super().__str__().splitlines())  # a column of a damaged table may be called by several lines
         half = LONGEST // 2
         return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
 
