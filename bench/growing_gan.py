@@ -10,7 +10,9 @@ also what the tests compare with: same weights, same images, same scores, same l
 
 import argparse
 import json
+import shlex
 import statistics
+import sys
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -234,8 +236,14 @@ def main() -> None:
         found[loss] = row
         print(f"{loss:<14}" + "  ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
     if arguments.json:
-        facts = {"command": "bench/growing_gan.py", "side": arguments.side, "batch": arguments.batch}
-        facts |= {"threads": torch.get_num_threads(), "torch": torch.__version__, "seconds": found}
+        command = shlex.join(["python", *sys.argv])
+        facts = {"command": command, "side": arguments.side, "batch": arguments.batch}
+        facts |= {
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "seconds": found,
+        }
         arguments.json.write_text(json.dumps(facts, indent=1) + "\n")
 
 
