@@ -53,7 +53,6 @@ def test_an_input_depends_on_the_seed_and_its_number_alone(fuzz):
     [
         (lambda path, folder: path.read_bytes(), "value"),
         (lambda path, folder: refused("name another"), "refused"),
-        (lambda path, folder: refused("two\nlines"), "error"),
         (lambda path, folder: 1 // 0, "error"),
         (lambda path, folder: sys.exit(3), "error"),
     ],
