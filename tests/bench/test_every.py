@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from counterscan.bench import run_suite
 from counterscan.bench.every.lines import Line, kept_lines
@@ -23,21 +22,6 @@ from counterscan.registry import EXPLAINERS
 SIDE, ILL, WELL = 32, 5, 128
 CARD = Card(name="toy", shape=(1, SIDE, SIDE), classes=("tumour",))
 SQUARE = (..., slice(8, 16), slice(10, 18))
-
-
-class Dark(nn.Module):
-    """A tumour where a patch of the image is dark."""
-
-    def __init__(self, bias=0.0):
-        super().__init__()
-        self.patch = nn.Conv2d(1, 2, 5, padding=2, bias=False)
-        nn.init.constant_(self.patch.weight, -1 / 25)
-        self.head = nn.Linear(2, 1)
-        nn.init.constant_(self.head.weight, 20.0)
-        nn.init.constant_(self.head.bias, -18.0 + bias)
-
-    def forward(self, images):
-        return self.head(self.patch(images).relu().amax((2, 3)))
 
 
 class Editor:
@@ -78,7 +62,7 @@ def manifest(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def models(monkeypatch):
+def models(monkeypatch, dark):
     """The suite finds a classifier, a judge and one editor, and no other model."""
     from counterscan.bench import setting
     from counterscan.bench.every import checks
@@ -89,7 +73,7 @@ def models(monkeypatch):
 
     def load(place):
         card = CARD.model_copy(update={"name": place, "sha256": place})
-        return TorchClassifier(Dark(0.5 * place.endswith("judge")).eval(), card)
+        return TorchClassifier(dark(0.5 * place.endswith("judge")).eval(), card)
 
     monkeypatch.setattr(setting, "load_classifier", load)
     monkeypatch.setattr(Models, "there", lambda self, name, fold=None: name in places)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from counterscan.bench import run_suite
 from counterscan.bench.rows import Row
@@ -19,21 +18,6 @@ from counterscan.errors import CounterscanError, UnknownName, WeightsError
 
 SIDE = 32
 CARD = Card(name="toy", shape=(1, SIDE, SIDE), classes=("tumour",))
-
-
-class Dark(nn.Module):
-    """A tumour where a patch of the image is dark; with a layer with a map, and a linear one."""
-
-    def __init__(self, bias=0.0):
-        super().__init__()
-        self.patch = nn.Conv2d(1, 2, 5, padding=2, bias=False)
-        nn.init.constant_(self.patch.weight, -1 / 25)
-        self.head = nn.Linear(2, 1)
-        nn.init.constant_(self.head.weight, 20.0)
-        nn.init.constant_(self.head.bias, -18.0 + bias)
-
-    def forward(self, images):
-        return self.head(self.patch(images).relu().amax((2, 3)))
 
 
 class Brighten:
@@ -71,7 +55,7 @@ def manifest(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def models(monkeypatch):
+def models(monkeypatch, dark):
     """The suite finds its models by these names, and no others."""
     from counterscan.bench import parts, setting
     from counterscan.explainers import build
@@ -82,7 +66,7 @@ def models(monkeypatch):
     def load(place):
         loaded.append(place)
         bias = 0.5 if place.endswith("judge") else 0.0
-        return TorchClassifier(Dark(bias).eval(), CARD.model_copy(update={"name": place, "sha256": place}))
+        return TorchClassifier(dark(bias).eval(), CARD.model_copy(update={"name": place, "sha256": place}))
 
     monkeypatch.setattr(setting, "load_classifier", load)
     monkeypatch.setattr(

@@ -216,8 +216,8 @@ def test_it_loads_with_statistics_as_exact_as_they_were_measured(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({}, "lacks the centre"),
-        ({"centre": [0.0] * 6}, "lacks the scale"),
+        ({}, "lacks the setting 'centre'"),
+        ({"centre": [0.0] * 6}, "lacks the setting 'scale'"),
         ({"centre": [0.0] * 6, "scale": [1.0] * 7}, "scale holds 7 numbers; 6"),
         ({"centre": [0.0] * 6, "scale": [-1.0] * 6}, "not positive"),
     ],

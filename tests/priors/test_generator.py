@@ -69,7 +69,7 @@ def test_wrong_shapes_are_named(generator):
 
 def test_what_is_no_generator_is_refused(tmp_path):
     settings = {"channels": 1, "latents": 6, "widths": [8, 8, 4]}
-    with pytest.raises(WeightsError, match="lacks its critic's quantiles"):
+    with pytest.raises(WeightsError, match="lacks the setting 'critic_quantiles'"):
         load_generator(saved(tmp_path / "a", settings=settings))
     with pytest.raises(WeightsError, match="kind denoiser; generator is needed"):
         load_generator(saved(tmp_path / "b", kind="denoiser"))

@@ -107,7 +107,7 @@ def test_an_autoencoder_is_a_codec(tmp_path):
     with pytest.raises(CounterscanError, match="fit them to it first"):
         codec.encode(images[..., :16])
     bare = card.model_copy(update={"settings": {k: v for k, v in SMALL.items() if k != "scale"}})
-    with pytest.raises(WeightsError, match="lacks the scale"):
+    with pytest.raises(WeightsError, match="lacks the setting 'scale'"):
         load_autoencoder(save_weights(tmp_path / "bare", network, bare))
     with pytest.raises(WeightsError, match="of kind codec"):
         load_text_prior(tmp_path / "ae")

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from counterscan.core import Card
 from counterscan.errors import MissingExtra, WeightsError
 from counterscan.nets.blocks import freeze
+from counterscan.priors.loading import check_finite
 from counterscan.priors.schedules import DiscreteSchedule
 from counterscan.weights.store import CARD, load_card
 
@@ -97,12 +97,6 @@ def _monai(folder: Path, config: Mapping[str, Any]) -> Checkpoint:
     shape = (settings["in_channels"], *_spatial(config))
     check_finite(network, folder)
     return Checkpoint(freeze(network), schedule_of(scheduler), predicts_of(told), _card(folder, shape, "MONAI"))
-
-
-def check_finite(module: nn.Module, folder: Path) -> None:
-    """Raise WeightsError where a weight is NaN or infinite: nothing that comes out of it would be a number."""
-    if not all(bool(torch.isfinite(value).all()) for value in module.state_dict().values()):
-        raise WeightsError(f"{folder} holds weights that are not finite; train it again with a lower learning rate")
 
 
 def pretrained(kind: Any, place: Path, name: str, *, pickles: bool | None = None, **more: Any) -> Any:

@@ -18,15 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from counterscan.core import Card, Denoiser
-from counterscan.errors import CounterscanError, WeightsError
+from counterscan.errors import CounterscanError
 from counterscan.nets.blocks import channels_last
 from counterscan.nets.precision import reduced
-from counterscan.priors.checkpoints import check_finite
 from counterscan.priors.denoiser import NetworkDenoiser
 from counterscan.priors.editor import BATCH
+from counterscan.priors.loading import check_shape, load_own
 from counterscan.priors.sampling import Noise, dpm_solver
 from counterscan.priors.schedules import karras
-from counterscan.weights.store import load_weights
 
 NETWORK = "diffusion-autoencoder"
 STEPS = 20
@@ -40,7 +39,7 @@ class DiffusionCodec:
 
     Rows are counted in deviations from the mean of the images it was trained on, by the float32 `centre` and `scale`
     of its card: a step of length one means the same in each direction. Both ways take `steps`, with one evaluation of
-    the denoiser each. All in chunks, in bfloat16 inside and float32 outside, and without gradients.
+    the denoiser each. All in chunks, in reduced precision inside and float32 outside, and without gradients.
     """
 
     def __init__(self, module: nn.Module, card: Card, steps: int = STEPS):
@@ -58,7 +57,7 @@ class DiffusionCodec:
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """The rows `(b, d)` of images, float32; CounterscanError where the images' shape is not the card's."""
-        self._check(images)
+        check_shape(images, self.card)
         return torch.cat([encoded(self.network, chunk) for chunk in images.split(BATCH)])
 
     def denoiser(self, rows: Tensor) -> Denoiser:
@@ -67,14 +66,14 @@ class DiffusionCodec:
 
     def invert(self, images: Tensor, rows: Tensor) -> Tensor:
         """The noise `(b, c, h, w)`, about standard normal, from which `decode` with `rows` leads back to `images`."""
-        self._check(images)
+        check_shape(images, self.card)
         return dpm_solver(self.denoiser(rows), images, self.levels.flip(0)) / HIGHEST
 
     def decode(self, rows: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images `(b, c, h, w)` in [-1, 1]; without noise all get one and the same, so that only `rows` tell them."""
         if noise is None:
             noise = Noise([0])(rows.new_zeros(1, *self.card.shape)).expand(len(rows), *self.card.shape)
-        self._check(noise)
+        check_shape(noise, self.card)
         return dpm_solver(self.denoiser(rows), HIGHEST * noise, self.levels).clamp(-1, 1)
 
     def round_trip(self, images: Tensor) -> Tensor:
@@ -82,16 +81,9 @@ class DiffusionCodec:
         rows = self.encode(images)
         return self.decode(rows, self.invert(images, rows))
 
-    def _check(self, images: Tensor) -> None:
-        if tuple(images.shape[1:]) != self.card.shape:
-            raise CounterscanError(
-                f"{self.card.name} takes images of shape {self.card.shape}, these are {tuple(images.shape[1:])}; "
-                "fit them to it first"
-            )
-
 
 def encoded(network: NetworkDenoiser, images: Tensor) -> Tensor:
-    """The rows `(b, d)` of images, as the network's encoder answers them in bfloat16."""
+    """The rows `(b, d)` of images, as the network's encoder answers them in reduced precision."""
     mean, std = torch.tensor(network.card.mean).to(images).view(-1, 1, 1), network.card.std[0]
     encode: Callable[[Tensor], Tensor] = network.module.encode  # type: ignore[assignment]
     with reduced(images.device):
@@ -115,11 +107,5 @@ def load_codec(name: str | Path, steps: int = STEPS) -> DiffusionCodec:
     Raises WeightsError where it is none, where its weights are not finite, and where its card lacks the mean and the
     deviation of its rows.
     """
-    module, card = load_weights(name, kind="codec")
-    if card.network != NETWORK:
-        raise WeightsError(f"{name} is a codec with the network {card.network!r}; {NETWORK!r} is needed")
-    missing = [key for key in ("centre", "scale") if not card.settings.get(key)]
-    if missing:
-        raise WeightsError(f"the card of {name} lacks the {missing[0]} of its rows; train it with {NETWORK} again")
-    check_finite(module, Path(name))
+    module, card = load_own(name, "codec", NETWORK, "centre", "scale")
     return DiffusionCodec(module, card, steps)

@@ -27,7 +27,7 @@ class DenoiserPrior(Denoiser, Protocol):
 
 
 class NetworkDenoiser:
-    """A network that follows the convention itself, `nets/denoiser.py`, in bfloat16 and in chunks of `BATCH`.
+    """A network that follows the convention itself, `nets/denoiser.py`, in reduced precision and in chunks of `BATCH`.
 
     What else the network takes, a row for each image, comes after the level.
     """

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from counterscan.core import Card
-from counterscan.errors import CounterscanError, WeightsError
+from counterscan.errors import CounterscanError
 from counterscan.nets.blocks import channels_last
 from counterscan.nets.precision import reduced
-from counterscan.priors.checkpoints import check_finite
-from counterscan.weights.store import load_weights
+from counterscan.priors.loading import check_shape, load_own
 
 NETWORK = "growing-gan"
 QUANTILES = 101  # of the critic's scores that a card holds: 0 %, 1 %, ... 100 %
@@ -24,8 +23,8 @@ QUANTILES = 101  # of the critic's scores that a card holds: 0 %, 1 %, ... 100 %
 class Generator:
     """Makes images of its card's shape from latents `(n, latents)`, which count by their direction alone.
 
-    Everything is differentiable in what it is given (the weights are frozen), in bfloat16 inside and float32 outside,
-    and in one batch: who asks for many images asks in chunks.
+    Everything is differentiable in what it is given (the weights are frozen), in reduced precision inside
+    and float32 outside, and in one batch: who asks for many images asks in chunks.
     """
 
     def __init__(self, module: nn.Module, card: Card):
@@ -50,11 +49,7 @@ class Generator:
 
         They compare with each other and with `critic_quantile`, and mean nothing else. Each image is scored alone.
         """
-        if tuple(images.shape[1:]) != self.card.shape:
-            raise CounterscanError(
-                f"{self.card.name} scores images of shape {self.card.shape}, these are {tuple(images.shape[1:])}; "
-                "fit them to it first"
-            )
+        check_shape(images, self.card, "scores")
         with reduced(images.device):
             return self.module.critic(channels_last(images))  # type: ignore[operator]
 
@@ -75,10 +70,5 @@ def load_generator(name: str | Path) -> Generator:
     Raises WeightsError where it is none, where its weights are not finite, and where its card lacks the quantiles of
     its critic.
     """
-    module, card = load_weights(name, kind="generator")
-    if card.network != NETWORK:
-        raise WeightsError(f"{name} is a generator with the network {card.network!r}; {NETWORK!r} is needed")
-    if not card.settings.get("critic_quantiles"):
-        raise WeightsError(f"the card of {name} lacks its critic's quantiles; train it with {NETWORK} again")
-    check_finite(module, Path(name))
+    module, card = load_own(name, "generator", NETWORK, "critic_quantiles")
     return Generator(module, card)

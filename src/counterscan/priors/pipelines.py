@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from counterscan.core import Card, Denoiser
-from counterscan.errors import CounterscanError, MissingExtra, WeightsError
+from counterscan.errors import MissingExtra, WeightsError
 from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.priors.checkpoints import (
     DIFFUSERS,
@@ -29,6 +29,7 @@ from counterscan.priors.checkpoints import (
 )
 from counterscan.priors.denoiser import TimestepDenoiser
 from counterscan.priors.editor import BATCH
+from counterscan.priors.loading import check_shape
 from counterscan.priors.pipelines_text import PROJECTION, TextModel, open_projection, open_text
 from counterscan.priors.schedules import DiscreteSchedule
 from counterscan.priors.text import Prompted
@@ -65,11 +66,7 @@ class PipelineCodec:
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Latents `(b, *latents)`, float32; CounterscanError where the images' shape is not the card's."""
-        if tuple(images.shape[1:]) != self.card.shape:
-            raise CounterscanError(
-                f"{self.card.name} takes images of shape {self.card.shape}, these are {tuple(images.shape[1:])}; "
-                "fit them to it first"
-            )
+        check_shape(images, self.card)
         return torch.cat([self._encode(chunk) for chunk in images.float().split(self._at_once)])
 
     @torch.no_grad()

@@ -16,15 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from counterscan.core import Card, Denoiser
-from counterscan.errors import CounterscanError, WeightsError
+from counterscan.errors import CounterscanError
 from counterscan.nets.blocks import channels_last, fast_layout
 from counterscan.nets.precision import reduced
 from counterscan.nets.word_encoder import WordEncoder
 from counterscan.priors.autoencoder import AutoencoderCodec
-from counterscan.priors.checkpoints import check_finite
 from counterscan.priors.editor import BATCH
+from counterscan.priors.loading import load_own
 from counterscan.prompts import tokens as words_of
-from counterscan.weights.store import load_weights
 
 NETWORK = "text-denoiser"
 
@@ -130,7 +129,7 @@ class NetworkTextPrior:
 
 @dataclass(frozen=True, eq=False)
 class Prompted:
-    """A network of latents closed over `tokens` `(b, l, d)` and `mask`, in bfloat16 and in chunks."""
+    """A network of latents closed over `tokens` `(b, l, d)` and `mask`, in reduced precision and in chunks."""
 
     module: nn.Module
     tokens: Tensor
@@ -187,10 +186,7 @@ def load_text_prior(name: str | Path) -> TextPrior:
     pipeline = open_pipeline(name)
     if pipeline is not None:
         return pipeline
-    module, card = load_weights(name, kind="denoiser")
-    if card.network != NETWORK:
-        raise WeightsError(f"{name} is a denoiser with the network {card.network!r}; {NETWORK!r} is needed")
-    check_finite(module, Path(name))
+    module, card = load_own(name, "denoiser", NETWORK)
     return NetworkTextPrior.of(module, card, brought(card))
 
 

@@ -95,7 +95,7 @@ def editor_optimisers(generator: nn.Module, discriminator: nn.Module, rate: floa
 
 
 def scored(discriminator: nn.Module, images: Tensor, condition: Tensor) -> Tensor:
-    """The discriminator's scores of `images` in float32, computed in bfloat16."""
+    """The discriminator's scores of `images` in float32, computed in reduced precision."""
     with reduced(images.device):
         return discriminator(channels_last(images), condition).float()
 

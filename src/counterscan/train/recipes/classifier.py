@@ -124,7 +124,7 @@ class ClassifierTask:
         return augment(train.batch(chosen), flip=self.flip), train.labels[chosen]
 
     def logits(self, images: Tensor) -> Tensor:
-        """The network's answers in float32, computed in bfloat16, in whatever mode it is."""
+        """The network's answers in float32, computed in reduced precision, in whatever mode it is."""
         with reduced(images.device):
             logits = self.network(channels_last(images))
         return logits.float()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from counterscan.core import Card
-from counterscan.data.batches import Images, open_images
+from counterscan.data.batches import Images
 from counterscan.data.manifest import Case, Manifest
 from counterscan.errors import ManifestError
 from counterscan.metrics.calibration import search
@@ -29,7 +29,7 @@ from counterscan.train.editing import indices_of
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
 from counterscan.train.sampler import pick
-from counterscan.train.starting import first_card, first_network
+from counterscan.train.starting import first_card, first_network, opened
 from counterscan.weights.store import save_weights
 
 SHOWN = 8  # images in a preview
@@ -43,8 +43,7 @@ class StudentRecipe:
 
     `masks` is a folder that `counterscan segment` or `counterscan explain` wrote for the manifest's images; without it
     the manifest's own masks teach. Loss: Dice and cross-entropy (MONAI's DiceCELoss). The state with the best Dice on
-    validation is kept; the masks there are the teacher's, too. `start` is a
-    segmenter to go on from.
+    validation is kept; the masks there are the teacher's, too. `start` is a segmenter to go on from.
     """
 
     masks: str = ""
@@ -72,11 +71,8 @@ class StudentRecipe:
         """Train on the manifest's training part, select and calibrate on validation; write weights and card."""
         card = self._card(manifest, out, command)
         manifest = taught(manifest, self.masks, card.classes)
-        images = {
-            name: open_images(part, card.shape)
-            for name, part in parts(manifest, fold=self.fold, flip=self.flip).items()
-            if name != "test"
-        }
+        split = parts(manifest, fold=self.fold, flip=self.flip)
+        images = opened({name: split[name] for name in ("train", "validation")}, card.shape)
         network = first_network(card, self.seed, self.start)
         task = StudentTask(network, images, card, self.batch, self.rate, self.flip)
         network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
