@@ -60,3 +60,21 @@ def test_what_is_of_another_kind_is_refused(tmp_path):
     save_weights(tmp_path, build("unet", EDITOR.settings), EDITOR)
     with pytest.raises(CounterscanError, match="is of kind editor; classifier is needed"):
         first_network(CARD, 1, str(tmp_path))
+
+
+def test_an_editor_is_asked_for_other_classes_as_for_the_trained_ones_on_average(tmp_path):
+    def card(classes, bins=2, **more):
+        settings = {"widths": [8, 16], "conditions": len(classes) * (1 + bins)}
+        return EDITOR.model_copy(update={"classes": classes, "settings": settings, **more})
+
+    old = card(("well", "a", "b"), normal="well", output="softmax")
+    trained = first_network(old, 5)
+    save_weights(tmp_path, trained, old)
+    started = first_network(card(("x", "y")), 1, str(tmp_path))
+    weights = [network.down[0][0].modulate.weight.float() for network in (trained, started)]
+    conditions = [weight.unflatten(1, (-1, 3)) for weight in weights]
+    for own in conditions[1].unbind(1):
+        assert close(own, conditions[0][:, 1:].mean(1)), "the normal class was never asked for"
+    assert close(trained.down[0][0].conv1.weight, started.down[0][0].conv1.weight)
+    with pytest.raises(CounterscanError, match="other settings"):
+        first_network(card(("x", "y"), bins=3), 1, str(tmp_path))

@@ -52,11 +52,12 @@ def first_network(card: Card, seed: int, start: str = "") -> nn.Module:
 def start_from(network: nn.Module, name: str, card: Card) -> None:
     """Give `network`, whose card is `card`, the weights of `name` (a shipped name or a folder).
 
-    The last layer of a classifier keeps its own where the classes are others; so does a guide, which is the explained
-    classifier. Raises CounterscanError where `name` is a network of other settings.
+    Where the classes are others, the last layer of a classifier keeps its own, and an editor is asked for each class as
+    it was for the trained ones on average. A guide, which is the explained classifier, is kept as it is. Raises
+    CounterscanError where `name` is a network of other settings.
     """
     trained, theirs = load_weights(name, card.kind)
-    known, own = trained.state_dict(), network.state_dict()
+    known, own = _reclassed(trained.state_dict(), card, theirs), network.state_dict()
     kept = tuple(key for key in own if key.startswith(_kept(network, card, theirs)))
     known = {key: value for key, value in known.items() if key not in kept}
     strange = sorted(
@@ -89,6 +90,19 @@ def _kept(network: nn.Module, card: Card, theirs: Card) -> str:
     """How the names of the weights begin that `network` does not take over."""
     linear = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
     return f"{linear[-1]}." if card.kind == "classifier" and card.classes != theirs.classes else "guide."
+
+
+def _reclassed(known: dict[str, Tensor], card: Card, theirs: Card) -> dict[str, Tensor]:
+    """The weights of an editor with those that take the condition made for the classes of `card`."""
+    if card.kind != "editor" or card.classes == theirs.classes:
+        return known
+    asked = [index for index, name in enumerate(theirs.classes) if name != theirs.normal]
+    return {
+        name: value.unflatten(1, (len(theirs.classes), -1))[:, asked].mean(1).repeat(1, len(card.classes))
+        if name.endswith("modulate.weight")
+        else value
+        for name, value in known.items()
+    }
 
 
 def _shape(weights: Tensor | None) -> tuple[int, ...]:
