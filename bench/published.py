@@ -2,13 +2,13 @@
 
     counterscan phantoms gaussian --n 300 --seed 20262 --out runs/published/test
     counterscan phantoms gaussian --n 120 --seed 20261 --out runs/published/validation
-    python bench/published.py --work runs/published --classifier C --inpainting P --progressive Q
+    python bench/published.py --work runs/published --classifier C --inpainting P --coin O --progressive Q
 
 Every method under the published mask rule and under one chosen on validation images; CAMs at the published layer (the
 last stage) and at the one that is best on validation images. A result that is under results/ already is not measured
 again, and what a method answered to a batch is kept under WORK/kept, so that a run that was stopped goes on where it
 was, within a method too; remove that folder when a method's code has changed. `--few 16` tries everything on the first
-images of each part, and writes its results to WORK/few-16. `--sheet` draws what the two editors answer.
+images of each part, and writes its results to WORK/few-16. `--sheet` draws what the editors answer.
 """
 
 import argparse
@@ -45,9 +45,13 @@ from counterscan.registry import METRICS
 
 RESULTS = Path(os.path.relpath(Path(__file__).parents[1] / "results"))  # commands are kept as one would type them
 CAMS = ("layer-cam", "grad-cam", "score-cam")
-EDITORS = {"inpainting": {"passes": 1, "confined": False}, "progressive": {}}  # one pass, as published
+EDITORS = {  # the explainer of each, and its settings: COIN's objective and its one pass as published, and ours
+    "inpainting": ("inpainting", {}),
+    "coin": ("inpainting", {"passes": 1, "confined": False}),
+    "progressive": ("progressive", {}),
+}
 MEASURED = ("iou", "dice", "auprc", "pointing_game", "healthy_mask_share", "flip_rate", "twin_ratio", "l1")
-PAPER = {"inpainting": 0.646, "progressive": 0.445, "rise": 0.397, "score-cam": 0.030, "layer-cam": 0.026}
+PAPER = {"coin": 0.646, "progressive": 0.445, "rise": 0.397, "score-cam": 0.030, "layer-cam": 0.026}
 BATCH, TRIED, SHOWN = 16, 48, 8  # images at once, validation images a layer is chosen on, images of the sheet
 
 
@@ -61,6 +65,11 @@ class Experiment:
         self.parts = {part: self._open(Path(arguments.work) / part) for part in ("validation", "test")}
         self.results = Path(arguments.work) / f"few-{arguments.few}" if arguments.few else RESULTS
         self.results.mkdir(exist_ok=True)
+
+    @property
+    def editors(self) -> list[str]:
+        """The methods among EDITORS that an editor is given for."""
+        return [method for method in EDITORS if getattr(self.arguments, method)]
 
     def _open(self, folder: Path) -> tuple[Images, Truth]:
         card = self.classifier.card
@@ -106,7 +115,8 @@ class Experiment:
     def variants(self, method: str) -> Iterator[tuple[str, Explainer]]:
         """What is measured of a method: a suffix for its files, and the explainer."""
         if method in EDITORS:
-            yield "", build_explainer(method, prior=getattr(self.arguments, method), **EDITORS[method])
+            name, settings_of = EDITORS[method]
+            yield "", build_explainer(name, prior=getattr(self.arguments, method), **settings_of)
         elif method == "rise":
             yield "", build_explainer("rise", masks=self.arguments.masks, bfloat16=True)
         else:
@@ -152,12 +162,12 @@ class Experiment:
         }
 
     def sheet(self, path: Path) -> None:
-        """Abnormal test images; for both editors the counterfactual, its difference and the mask; truth and twin."""
+        """Abnormal test images; for each editor the counterfactual, its difference and the mask; truth and twin."""
         images, truth = self.parts["test"]
         shown = truth.mask.flatten(1).any(1).nonzero()[:SHOWN, 0]
         asked = images.batch(shown)
         columns = [("image", [grey(one) for one in asked])]
-        for method in EDITORS:
+        for method in self.editors:
             explainer = next(iter(self.variants(method)))[1]
             answer = explain(explainer, self.classifier, asked, self.target)
             mask = mask_of(answer).float() * 2 - 1
@@ -230,8 +240,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", required=True, help="a folder with the archives `validation` and `test`")
     parser.add_argument("--classifier", required=True)
-    parser.add_argument("--inpainting", required=True, help="an editor")
-    parser.add_argument("--progressive", required=True, help="an editor")
+    for method in EDITORS:
+        parser.add_argument(f"--{method}", help="an editor; without it this method is left out")
     parser.add_argument("--target", default="anomaly=0")
     parser.add_argument("--masks", type=int, default=600, help="of RISE")
     parser.add_argument("--methods", nargs="+", default=[*EDITORS, "rise", *CAMS], choices=[*EDITORS, "rise", *CAMS])
@@ -240,7 +250,8 @@ def main() -> None:
     arguments = parser.parse_args()
     experiment = Experiment(arguments)
     for method in arguments.methods:
-        experiment.measure(method)
+        if method not in EDITORS or method in experiment.editors:
+            experiment.measure(method)
     if arguments.sheet:
         experiment.sheet(arguments.sheet)
     print(table(arguments.methods, experiment.results))
