@@ -1,86 +1,81 @@
-"""Peak memory of counterscan over few and many images, which should be the same.
+"""Peak memory of commands over few and many images, which should be the same.
 
-    python bench/memory.py [--counts 1000 10000] [--size 128] [--work DIR] [--jobs segment explain]
+    python bench/memory.py --work DIR [--counts 1000 10000] [--size 128] [--jobs explain score] [--json FILE]
 
-Some chest phantoms are written once and linked under as many names as are asked for. `segment` and `explain`, both with
-Grad-CAM in batches of 8, then go over all of them, each in a process of its own, whose largest resident memory and time
-are printed. Leaves with 1 where the most images take more than a tenth more memory than the fewest.
+Chest phantoms are written, checked, explained and masked (Grad-CAM, batches of 8), scored with a judge, and learned
+from for a few steps; `synthesise` makes a hundredth as many scans. Each command is a process of its own, whose largest
+resident memory and time are printed. Leaves with 1 where the most images take more than a tenth more memory than the
+fewest.
 """
 
 import argparse
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from counterscan.data.archive import write_phantoms
-
-DRAWN = 32  # different images
 ALLOWED = 1.1
 COMMAND = [sys.executable, "-c", "from counterscan.cli import app; app()"]
-SETTINGS = [
-    "--classifier",
-    "chest/classifier",
-    "--target",
-    "normal",
-    "--with",
-    "grad-cam",
-    "--threshold",
-    "0.5",
-    "--batch",
-    "8",
-]
+ASKED = "--classifier chest/classifier --target normal --with grad-cam --threshold 0.5 --batch 8"
+JOBS = {  # in this order: later ones need what earlier ones wrote
+    "phantoms": "phantoms chest --n {n} --size {size} --seed 1 --out {work}/archive",
+    "check": "data check {work}/archive",
+    "train": "train classifier --data {work}/archive --set steps=10 --out {work}/trained",
+    "segment": "segment {work}/archive " + ASKED + " --out {work}/masks",
+    "explain": "explain {work}/archive " + ASKED + " --out {work}/explained",
+    "score": "score {work}/explained --judge chest/judge",
+    "synthesise": "synthesise --generator chest/growing-gan --classifier chest/classifier --judge chest/judge "
+    "--labels effusion=1 -n {few} --out {work}/synthetic",
+}
+NEEDED = {"phantoms", "explain"}  # by others
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="a folder; 0.4 MB an image are needed")
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--work", type=Path)
-    parser.add_argument("--jobs", nargs="+", default=["segment", "explain"])
+    parser.add_argument("--jobs", nargs="+", default=list(JOBS), choices=list(JOBS))
+    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="memory-", dir=given.work) as folder:
-        place = Path(folder)
-        drawn = sorted((write_phantoms("chest", DRAWN, place / "drawn", given.size) / "images").iterdir())
-        grown = [compared(job, drawn, place, sorted(given.counts)) for job in given.jobs]
-    sys.exit(max(grown) > ALLOWED)
+    found = [peaks(count, given) for count in sorted(given.counts)]
+    grown = {job: round(found[-1][job]["mib"] / found[0][job]["mib"], 3) for job in given.jobs}
+    for job, ratio in grown.items():
+        print(f"{job}: {max(given.counts)} images take {ratio:.2f} times the memory of {min(given.counts)}", flush=True)
+    if given.json:
+        told = {"command": shlex.join(["python", *sys.argv]), "counts": sorted(given.counts), "size": given.size}
+        rows = {job: {"peaks": [one[job] for one in found], "ratio": grown[job]} for job in given.jobs}
+        given.json.write_text(json.dumps({**told, "jobs": rows}, indent=1) + "\n")
+    sys.exit(max(grown.values()) > ALLOWED)
 
 
-def compared(job: str, drawn: list[Path], place: Path, counts: list[int]) -> float:
-    """Do a job over several numbers of images; the memory of the most over that of the fewest."""
-    peaks = []
-    for count in counts:
-        images, out = linked(drawn, place / f"{job}-images", count), place / f"{job}-out"
-        peak, seconds = measured([*COMMAND, job, str(images), *SETTINGS, "--out", str(out)])
-        peaks.append(peak)
-        print(f"{job:8s} {count:6d} images  {peak:6.0f} MiB  {seconds:7.0f} s", flush=True)
-        shutil.rmtree(images)
-        shutil.rmtree(out)
-    print(f"{job:8s} {counts[-1]} images take {peaks[-1] / peaks[0]:.2f} times the memory of {counts[0]}", flush=True)
-    return peaks[-1] / peaks[0]
+def peaks(count: int, given: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """The largest memory and the seconds of each job over `count` images."""
+    work, found = given.work / str(count), {}
+    work.mkdir(parents=True)
+    for job, words in JOBS.items():
+        if job in given.jobs or job in NEEDED:
+            told = words.format(n=count, few=max(count // 100, 1), size=given.size, work=work)
+            found[job] = measured([*COMMAND, *shlex.split(told)])
+            print(f"{job:10s} {count:6d} images  {found[job]['mib']:6.0f} MiB  {found[job]['s']:7.0f} s", flush=True)
+    shutil.rmtree(work)
+    return found
 
 
-def linked(drawn: list[Path], folder: Path, count: int) -> Path:
-    """A folder in which `count` names stand for the images that were drawn."""
-    folder.mkdir()
-    for number in range(count):
-        os.link(drawn[number % len(drawn)], folder / f"{number:06d}.png")
-    return folder
-
-
-def measured(command: list[str]) -> tuple[float, float]:
+def measured(command: list[str]) -> dict[str, float]:
     """Largest resident memory in MiB and seconds of a command, which must succeed."""
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{command} left with {process.returncode}")
-    return usage.ru_maxrss / 1024, time.monotonic() - started
+        raise SystemExit(f"{shlex.join(command)} left with {process.returncode}")
+    return {"mib": round(usage.ru_maxrss / 1024), "s": round(time.monotonic() - started)}
 
 
 if __name__ == "__main__":
