@@ -14,7 +14,7 @@ from typing import Any
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "results"
 MARKED = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.S)
-PUBLISHED = {"inpainting": 0.646, "progressive": 0.445, "layer-cam": 0.026, "grad-cam": None}  # table 1 of COIN
+PUBLISHED = {"coin": 0.646, "progressive": 0.445, "layer-cam": 0.026, "grad-cam": None}  # table 1 of COIN
 CAMS = ("layer-cam", "grad-cam")
 FAULTS = {
     "killed_at_a_time": "killed at a random time",
