@@ -81,7 +81,8 @@ def suite(path: Path) -> str:
     from counterscan.bench.table import markdown, read_table
 
     table = read_table(path)
-    return f"## Segmentation: {table.facts['data']}, target `{table.facts['target']}` ({path.name})\n\n{markdown(table)}"
+    head = f"## Segmentation: {table.facts['data']}, target `{table.facts['target']}` ({path.name})"
+    return f"{head}\n\n{markdown(table)}"
 
 
 def every_method(path: Path) -> str:
