@@ -85,6 +85,17 @@ def peak() -> str:
     return head + _table(["one", "of", "phantoms", "GFLOP", "processor s", "share of the peak"], iter(rows))
 
 
+def memory() -> str:
+    """The largest resident memory of each command over few and many images, by `bench/memory.py`."""
+    found = json.loads((RESULTS / "memory.json").read_text())
+    rows = [
+        [f"`{job}`", *(str(peak["mib"]) for peak in told["peaks"]), f"{told['ratio']:.2f}"]
+        for job, told in found["jobs"].items()
+    ]
+    heads = [f"MiB, {count} images" for count in found["counts"]]
+    return f"`{found['command']}`\n\n" + _table(["command", *heads, "times"], iter(rows))
+
+
 def published() -> str:
     """The experiment of COIN on phantoms, by `bench/published.py`."""
     return _table(["method", "layer", "mask rule", "micro IoU", "mean IoU", "the paper"], _published_rows())
@@ -129,6 +140,7 @@ def _table(heads: list[str], rows: Iterator[list[str]]) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "attribution-speed": speed,
     "peak": peak,
+    "memory": memory,
     "published-experiment": published,
     "faults": faults,
     "fuzz": fuzz,
