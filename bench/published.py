@@ -9,6 +9,7 @@ last stage) and at the one that is best on validation images. A result that is u
 again, and what a method answered to a batch is kept under WORK/kept, so that a run that was stopped goes on where it
 was, within a method too; remove that folder when a method's code has changed. `--few 16` tries everything on the first
 images of each part, and writes its results to WORK/few-16. `--sheet` draws what the editors answer.
+`docs/write_tables.py` makes the table of docs/published-experiment.md from the results.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from counterscan.core import Classifier, Explanation, Target
 from counterscan.data.batches import Images, open_images
 from counterscan.data.manifest import read_manifest
 from counterscan.data.window import Window
-from counterscan.explainers.base import Explainer
+from counterscan.explainers.base import CounterfactualExplainer, Explainer
 from counterscan.explainers.build import build_explainer
 from counterscan.metrics.calibration import search
 from counterscan.metrics.intervals import bootstrap
@@ -51,7 +52,6 @@ EDITORS = {  # the explainer of each, and its settings: COIN's objective and its
     "progressive": ("progressive", {}),
 }
 MEASURED = ("iou", "dice", "auprc", "pointing_game", "healthy_mask_share", "flip_rate", "twin_ratio", "l1")
-PAPER = {"coin": 0.646, "progressive": 0.445, "rise": 0.397, "score-cam": 0.030, "layer-cam": 0.026}
 BATCH, TRIED, SHOWN = 16, 48, 8  # images at once, validation images a layer is chosen on, images of the sheet
 
 
@@ -115,8 +115,8 @@ class Experiment:
     def variants(self, method: str) -> Iterator[tuple[str, Explainer]]:
         """What is measured of a method: a suffix for its files, and the explainer."""
         if method in EDITORS:
-            name, settings_of = EDITORS[method]
-            yield "", build_explainer(name, prior=getattr(self.arguments, method), **settings_of)
+            name, given = EDITORS[method]
+            yield "", build_explainer(name, prior=getattr(self.arguments, method), **given)
         elif method == "rise":
             yield "", build_explainer("rise", masks=self.arguments.masks, bfloat16=True)
         else:
@@ -193,7 +193,7 @@ def explain(explainer: Explainer, classifier: Classifier, images: Tensor, target
     with torch.no_grad():
         before = classifier(images)
     asked = ~target.reached(before)
-    if repr(explainer).startswith(("Inpainting", "Progressive")):
+    if isinstance(explainer, CounterfactualExplainer):
         return explainer(classifier, images, target)
     heat = torch.zeros(len(images), 1, *images.shape[2:])
     if asked.any():
@@ -215,27 +215,6 @@ def write(path: Path, result: Mapping) -> None:
     print(f"{path.stem}: {said}", flush=True)
 
 
-def table(methods: list[str], results: Path) -> str:
-    """Micro IoU with its interval, per-image IoU, and masks on healthy images, a line for each result."""
-    lines = ["| method | layer | mask rule | micro IoU | IoU | healthy masked | the paper |", "|---" * 7 + "|"]
-    for method in methods:
-        for suffix in ("-last-published", "-last", "-published", ""):
-            path = results / f"published-{method}{suffix}.json"
-            if path.exists():
-                lines.append(row(method, suffix, json.loads(path.read_text())["metrics"]))
-    return "\n".join(lines)
-
-
-def row(method: str, suffix: str, metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """One line of the table."""
-    layer = ("last" if "last" in suffix else "best") if method in CAMS else ""
-    rule = "published" if "published" in suffix else "tuned"
-    micro, healthy = metrics["micro_iou"], metrics["healthy_mask_share"]["value"]
-    paper = PAPER.get(method, "") if rule == "published" and layer != "best" else ""
-    within = f"{micro['value']:.3f} ({micro['low']:.3f} to {micro['high']:.3f})"
-    return f"| `{method}` | {layer} | {rule} | {within} | {metrics['iou']['value']:.3f} | {healthy:.3f} | {paper} |"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", required=True, help="a folder with the archives `validation` and `test`")
@@ -254,7 +233,6 @@ def main() -> None:
             experiment.measure(method)
     if arguments.sheet:
         experiment.sheet(arguments.sheet)
-    print(table(arguments.methods, experiment.results))
 
 
 if __name__ == "__main__":
