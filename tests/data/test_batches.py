@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import nibabel
 import numpy as np
 import pytest
@@ -98,6 +101,25 @@ def test_nobody_writes_through_the_store(manifest, tmp_path):
     images = open_images(manifest, (1, 8, 8), cache=tmp_path / "cache")
     images.images[0] = 9
     assert open_images(manifest, (1, 8, 8), cache=tmp_path / "cache").batch(0).max() <= 1
+
+
+SMAPS = Path("/proc/self/smaps")
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="only Linux says what is resident of a mapped file")
+def test_what_was_read_does_not_stay_in_memory(manifest, tmp_path):
+    images = open_images(manifest, (1, 256, 256), cache=tmp_path / "cache")
+    assert resident(images.file) == 0
+    images.images.float()
+    assert resident(images.file) >= len(images) * 128  # KiB
+    images.batch(range(len(images)))
+    assert resident(images.file) == 0
+
+
+def resident(file: Path) -> int:
+    """KiB of a mapped file that count as this process's memory."""
+    _, *mappings = SMAPS.read_text().split(f"{file}\n")
+    return sum(int(re.search(r"Rss:\s+(\d+)", lines)[1]) for lines in mappings)
 
 
 def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import mmap
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -52,7 +54,8 @@ def read_mask(path: str | Path) -> np.ndarray:
 class Images:
     """The images of a manifest at a working shape.
 
-    `images` is float16 `(n, *shape)` in [-1, 1], mapped from a file; `labels` `(n, k)` float32 with nan for unknown.
+    `images` is float16 `(n, *shape)` in [-1, 1], `mapped` from a file or not; `labels` `(n, k)` float32 with nan for
+    unknown.
     """
 
     manifest: Manifest
@@ -61,6 +64,7 @@ class Images:
     images: Tensor = field(repr=False)
     labels: Tensor = field(repr=False)
     file: Path
+    mapped: mmap.mmap | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -72,7 +76,9 @@ class Images:
 
     def batch(self, indices: int | Sequence[int] | Tensor) -> Tensor:
         """Some images as float32 `(b, *shape)`."""
-        return self.images[_indices(indices)].float()
+        found = self.images[_indices(indices)].float()
+        _release(self.mapped)
+        return found
 
     def masks(self, indices: int | Sequence[int] | Tensor) -> Tensor:
         """The masks of some images as bool `(b, 1, h, w)`; empty for an image without disease that has none."""
@@ -119,7 +125,9 @@ def open_images(
     file = folder / f"{_key(manifest, shape, window)}.f16"
     _build(manifest, shape, window, file, progress)
     store = np.memmap(file, np.float16, mode="c", shape=(len(manifest), *shape))  # "c": nobody writes through it
-    return Images(manifest, tuple(shape), window, torch.from_numpy(store), labels_of(manifest), file)
+    return Images(
+        manifest, tuple(shape), window, torch.from_numpy(store), labels_of(manifest), file, _mapping_of(store)
+    )
 
 
 def default_cache() -> Path:
@@ -168,10 +176,21 @@ def _build(
         chunk = missing[start : start + CHUNK]
         store[chunk] = load_batch([manifest.cases[index] for index in chunk], shape, window).half().numpy()
         store.flush()
+        _release(_mapping_of(store))
         done[chunk] = 1
         done.flush()
         if progress is not None:
             progress(int(done.sum()))
+
+
+def _mapping_of(store: np.memmap) -> mmap.mmap:
+    return cast(mmap.mmap, store.base)
+
+
+def _release(mapped: mmap.mmap | None) -> None:
+    """Give back what was read of a mapped file: the system keeps it, but counts it as this process's memory."""
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # Windows has none
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _mapped(file: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
