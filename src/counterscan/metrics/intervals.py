@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 DRAWS = 2000
-BATCH = 4_000_000  # weights held at a time
+BATCH = 1_000_000  # weights held at a time
 
 
 @dataclass(frozen=True)
