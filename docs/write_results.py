@@ -38,6 +38,7 @@ COLUMNS = (
     "twin_ratio",
     "seconds",
 )
+SUITES = ("segmentation", "ablation")
 GUIDANCE = ("flip_rate", "judge_flip_rate", "twin_ratio", "outside_inside_ratio", "changed_share", "ssim", "ms_ssim")
 REAL = (
     *("already_there", "flip_rate", "judge_flip_rate", "outside_inside_ratio", "auprc", "pointing_game", "best_iou"),
@@ -65,7 +66,7 @@ def page() -> str:
         if rows:
             parts.append(f"## {title}\n\n{table(rows)}\n{paired(name)}")
     parts += [every_method(path) for path in sorted(RESULTS.glob("bench-all*.json"))]
-    parts += [suite(path) for path in sorted(RESULTS.glob("segmentation-*.json"))]
+    parts += [suite(path) for name in SUITES for path in sorted(RESULTS.glob(f"{name}-*.json"))]
     parts += [guidance(path) for path in sorted(RESULTS.glob("diffusion-guidance-*.json"))]
     parts += [real_eyes(path) for path in sorted(RESULTS.glob("real_*-diffusion-guidance.json"))]
     parts += [agent(path) for path in sorted(RESULTS.glob("diffusion-autoencoder-*.json"))]
@@ -77,11 +78,13 @@ def page() -> str:
 
 
 def suite(path: Path) -> str:
-    """The table of `counterscan bench segmentation --json results/segmentation-NAME.json`."""
+    """The table of `counterscan bench SUITE --json results/SUITE-NAME.json`, for one of `SUITES`."""
     from counterscan.bench.table import markdown, read_table
 
     table = read_table(path)
-    head = f"## Segmentation: {table.facts['data']}, target `{table.facts['target']}` ({path.name})"
+    head = (
+        f"## {table.facts['suite'].capitalize()}: {table.facts['data']}, target `{table.facts['target']}` ({path.name})"
+    )
     return f"{head}\n\n{markdown(table)}"
 
 
