@@ -28,7 +28,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from counterscan.bench.memory import peak_memory
+from counterscan.memory import peak_memory
 from counterscan.classifiers.features import Extractor
 from counterscan.classifiers.load import load_classifier
 from counterscan.classifiers.torch import candidate_layers

@@ -10,7 +10,7 @@ import counterscan
 ROOT = Path(counterscan.__file__).parent
 FLOORS = (
     {"errors"},
-    {"core", "registry", "pictures", "progress", "listening", "templating", "prompts", "kept"},
+    {"core", "registry", "pictures", "progress", "listening", "templating", "prompts", "kept", "memory"},
     {"data", "nets", "weights"},
     {"classifiers", "priors"},
     {"explainers"},

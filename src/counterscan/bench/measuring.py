@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from counterscan.bench.frechet import realism
-from counterscan.bench.memory import peak_memory
 from counterscan.bench.methods import Method
 from counterscan.bench.parts import thinned
 from counterscan.bench.setting import BATCH, Setting, fitted, kept
@@ -20,6 +19,7 @@ from counterscan.classifiers.torch import candidate_layers
 from counterscan.data.batches import load_batch, open_images
 from counterscan.data.manifest import Manifest
 from counterscan.explainers.base import AttributionExplainer, Explainer
+from counterscan.memory import peak_memory
 from counterscan.metrics.calibration import search
 from counterscan.metrics.confidence import Objects
 from counterscan.metrics.masks import REFERENCE_SIDE, MaskRule

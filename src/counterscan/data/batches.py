@@ -20,6 +20,7 @@ from counterscan.data.manifest import Case, Manifest
 from counterscan.data.scans import Scan, read_scan
 from counterscan.data.window import Window
 from counterscan.errors import ManifestError, ScanError
+from counterscan.memory import release
 
 CHUNK = 64  # images decoded before it is noted that they are there
 THREADS = min(4, os.cpu_count() or 1)
@@ -77,7 +78,8 @@ class Images:
     def batch(self, indices: int | Sequence[int] | Tensor) -> Tensor:
         """Some images as float32 `(b, *shape)`."""
         found = self.images[_indices(indices)].float()
-        _release(self.mapped)
+        if self.mapped is not None:
+            release(self.mapped)
         return found
 
     def masks(self, indices: int | Sequence[int] | Tensor) -> Tensor:
@@ -176,7 +178,7 @@ def _build(
         chunk = missing[start : start + CHUNK]
         store[chunk] = load_batch([manifest.cases[index] for index in chunk], shape, window).half().numpy()
         store.flush()
-        _release(_mapping_of(store))
+        release(_mapping_of(store))
         done[chunk] = 1
         done.flush()
         if progress is not None:
@@ -185,12 +187,6 @@ def _build(
 
 def _mapping_of(store: np.memmap) -> mmap.mmap:
     return cast(mmap.mmap, store.base)
-
-
-def _release(mapped: mmap.mmap | None) -> None:
-    """Give back what was read of a mapped file: the system keeps it, but counts it as this process's memory."""
-    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # Windows has none
-        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _mapped(file: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:

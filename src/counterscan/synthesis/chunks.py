@@ -18,6 +18,7 @@ from counterscan.data.sums import changed, sums_of
 from counterscan.engine.work import Work, elsewhere
 from counterscan.errors import ScanError
 from counterscan.kept import as_kept
+from counterscan.memory import trim
 from counterscan.synthesis.making import Slot, Try
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Chunks:
     archive: "Archive"
 
     def __call__(self, order: Order) -> Chunk:
+        trim()  # what the chunk before left: samples that stop early leave batches of ever other sizes
         archive, slots, missed, skipped = self.archive, [], [], set()
         for index, place in enumerate(order.asked, order.start):
             request = archive.requests[place]

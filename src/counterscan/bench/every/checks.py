@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from counterscan.bench.memory import peak_memory
 from counterscan.bench.setting import Setting, fitted
 from counterscan.bench.suite import one_line
 from counterscan.classifiers.wrappers import BlackBox
@@ -16,6 +15,7 @@ from counterscan.data.batches import load_batch
 from counterscan.data.manifest import Case
 from counterscan.errors import NeedsGradients
 from counterscan.explainers.base import Explainer
+from counterscan.memory import peak_memory
 from counterscan.metrics.intervals import Estimate, bootstrap
 from counterscan.metrics.masks import MaskRule
 from counterscan.metrics.stability import sensitivity
