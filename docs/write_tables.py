@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,9 @@ def peak() -> str:
     return head + _table(["one", "of", "phantoms", "GFLOP", "processor s", "share of the peak"], iter(rows))
 
 
-def memory() -> str:
+def memory(name: str) -> str:
     """The largest resident memory of each command over few and many images, by `bench/memory.py`."""
-    found = json.loads((RESULTS / "memory.json").read_text())
+    found = json.loads((RESULTS / f"{name}.json").read_text())
     rows = [
         [f"`{job}`", *(str(peak["mib"]) for peak in told["peaks"]), f"{told['ratio']:.2f}"]
         for job, told in found["jobs"].items()
@@ -140,7 +141,8 @@ def _table(heads: list[str], rows: Iterator[list[str]]) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "attribution-speed": speed,
     "peak": peak,
-    "memory": memory,
+    "memory": partial(memory, "memory"),
+    "memory-10000": partial(memory, "memory-10000"),
     "published-experiment": published,
     "faults": faults,
     "fuzz": fuzz,
