@@ -28,7 +28,6 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from counterscan.memory import peak_memory
 from counterscan.classifiers.features import Extractor
 from counterscan.classifiers.load import load_classifier
 from counterscan.classifiers.torch import candidate_layers
@@ -43,6 +42,7 @@ from counterscan.explainers.build import build_explainer
 from counterscan.explainers.latent_text import LatentText
 from counterscan.explainers.text_guided.wording import seen
 from counterscan.jobs import prepare
+from counterscan.memory import peak_memory
 from counterscan.metrics.closeness import multiscale
 from counterscan.metrics.intervals import bootstrap, paired
 from counterscan.metrics.localisation import auprc
