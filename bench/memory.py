@@ -33,7 +33,7 @@ JOBS = {  # in this order: later ones need what earlier ones wrote
     "--labels effusion=1 -n {few} --out {work}/synthetic",
 }
 NEEDED = dict.fromkeys(("check", "train", "segment", "explain"), ("phantoms",)) | {"score": ("phantoms", "explain")}
-SOME_NOT_MADE = 3  # what `synthesise` leaves with where it gave up scans that classifier and judge do not agree on
+FINE = {"synthesise": (0, 3)}  # codes to leave with; 3 where scans were given up that classifier and judge refuse
 
 
 def main() -> None:
@@ -65,13 +65,12 @@ def peaks(count: int, given: argparse.Namespace) -> dict[str, dict[str, float]]:
         for job, words in JOBS.items():
             if job in needed:
                 told = words.format(n=count, few=BATCH + count // 100, size=given.size, work=work)
-                fine = {0, SOME_NOT_MADE} if job == "synthesise" else {0}
-                found[job] = measured([*COMMAND, *shlex.split(told)], fine)
+                found[job] = measured([*COMMAND, *shlex.split(told)], FINE.get(job, (0,)))
                 print(f"{job:10s} {count:6d} images {found[job]['mib']:6.0f} MiB {found[job]['s']:7.0f} s", flush=True)
     return found
 
 
-def measured(command: list[str], fine: set[int]) -> dict[str, float]:
+def measured(command: list[str], fine: tuple[int, ...]) -> dict[str, float]:
     """Largest resident memory in MiB and seconds of a command, which must leave with one of the codes `fine`."""
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -82,9 +82,7 @@ def suite(path: Path) -> str:
     from counterscan.bench.table import markdown, read_table
 
     table = read_table(path)
-    head = (
-        f"## {table.facts['suite'].capitalize()}: {table.facts['data']}, target `{table.facts['target']}` ({path.name})"
-    )
+    head = "## {}: {data}, target `{target}` ({})".format(table.facts["suite"].capitalize(), path.name, **table.facts)
     return f"{head}\n\n{markdown(table)}"
 
 

@@ -13,7 +13,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def peak_memory(work: Callable[[], object]) -> float:
     """MB resident at most while `work()` runs, libraries and models included; nan where the kernel does not tell."""
     gc.collect()
-    trim()
+    trim()  # what earlier work freed is not this work's
     try:
         CLEAR.write_text("5")  # sets the high-water mark to what is resident now
     except OSError:
