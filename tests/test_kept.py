@@ -3,7 +3,7 @@
 import pytest
 
 from counterscan.errors import CounterscanError, ScanError
-from counterscan.kept import as_kept, read_json, read_rows
+from counterscan.kept import as_kept, finished_cases, read_json, read_rows
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a":', b"[1]", b"\xff\xfe", b"[" * 9000, b'{"a": 1' + b"0" * 5000 + b"}"])
@@ -46,3 +46,12 @@ def test_a_message_repeats_a_long_name_in_part():
     assert len(long) < 1000
     assert long.startswith("no class x")
     assert long.endswith("did you mean y?")
+
+
+def test_finished_cases_are_those_with_an_explanation_and_no_hidden_ones(tmp_path):
+    for name in ("b", "a", ".c.part"):
+        (tmp_path / "cases" / name).mkdir(parents=True)
+        (tmp_path / "cases" / name / "explanation.json").touch()
+    (tmp_path / "cases" / "begun").mkdir()
+    assert [case.name for case in finished_cases(tmp_path)] == ["a", "b"]
+    assert finished_cases(tmp_path / "elsewhere") == []

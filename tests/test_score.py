@@ -182,6 +182,11 @@ def test_faults_name_the_cure(archive, tmp_path):
     (tmp_path / "empty" / "run.json").write_text("{}")
     with pytest.raises(CounterscanError, match="no finished"):
         score(tmp_path / "empty")
+    in_the_making = tmp_path / "empty" / "cases" / ".a.part"
+    in_the_making.mkdir(parents=True)
+    (in_the_making / "explanation.json").touch()
+    with pytest.raises(CounterscanError, match="no finished"):
+        score(tmp_path / "empty")
 
 
 def elsewhere(archive):

@@ -12,6 +12,11 @@ from counterscan.errors import CounterscanError, ScanError
 CURE = "restore it from a copy, or delete it and run the same command again"
 
 
+def finished_cases(folder: Path) -> list[Path]:
+    """The folders of the cases that `explain` has finished in `folder`, by name; those in the making are hidden."""
+    return sorted(path.parent for path in folder.glob("cases/[!.]*/explanation.json"))
+
+
 @contextmanager
 def as_kept(path: Path, cure: str = CURE) -> Iterator[None]:
     """Within, what does not fit together is damage to `path`: a ScanError that names it and the cure."""

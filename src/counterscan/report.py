@@ -17,7 +17,7 @@ from counterscan import pictures
 from counterscan.core import Explanation
 from counterscan.data.files import written_whole
 from counterscan.errors import CounterscanError
-from counterscan.kept import as_kept, read_json, read_rows
+from counterscan.kept import as_kept, finished_cases, read_json, read_rows
 from counterscan.metrics.confidence import of_largest
 from counterscan.metrics.confidence import told as told_confidence
 from counterscan.metrics.masks import mask_of
@@ -71,8 +71,7 @@ class Run:
     @cached_property
     def names(self) -> list[str]:
         """The finished cases."""
-        found = (path.parent.name for path in self.folder.glob("cases/*/explanation.json"))
-        return sorted(name for name in found if not name.startswith("."))
+        return [case.name for case in finished_cases(self.folder)]
 
     @cached_property
     def label(self) -> str:

@@ -21,6 +21,7 @@ from counterscan.data.manifest import Case, Manifest
 from counterscan.engine.sharding import NOTES, Shard
 from counterscan.engine.work import Engine, Work, elsewhere
 from counterscan.errors import CounterscanError, ManifestError
+from counterscan.kept import finished_cases
 from counterscan.metrics.calibration import LEVELS, SHARES, iou_curve
 from counterscan.metrics.confidence import Objects
 from counterscan.metrics.identity import Verifier, identity
@@ -248,11 +249,10 @@ def _joined(parts: Iterator[Scores]) -> Scores:
 
 
 def case_folders(folder: str | Path) -> list[Path]:
-    """The folders of finished cases, by name."""
-    found = sorted(path.parent for path in Path(folder).glob("cases/*/explanation.json"))
-    if not found:
-        raise CounterscanError(f"{folder} holds no finished explanations; run counterscan explain again")
-    return [path for path in found if not path.name.startswith(".")]
+    """The folders of finished cases, by name; an error where there is none."""
+    if found := finished_cases(Path(folder)):
+        return found
+    raise CounterscanError(f"{folder} holds no finished explanations; run counterscan explain again")
 
 
 def with_truth(

@@ -12,6 +12,7 @@ from counterscan.data.batches import load_batch
 from counterscan.data.manifest import Case, Manifest, find_cases
 from counterscan.data.window import Window
 from counterscan.errors import CounterscanError
+from counterscan.kept import finished_cases
 from counterscan.metrics.intervals import Estimate
 from counterscan.metrics.realism import SplitStatistics
 from counterscan.metrics.sets import MOST, Realism, Sample, compare
@@ -89,7 +90,7 @@ class Explained:
     @classmethod
     def of(cls, folder: Path) -> "Explained":
         """Look into every finished case; CounterscanError for a folder without a counterfactual."""
-        cases = tuple(sorted(p.parent for p in folder.glob("cases/*/explanation.json") if p.parent.name[0] != "."))
+        cases = tuple(finished_cases(folder))
         n, patients, one = 0, [], None
         for case in cases:
             found = Explanation.load(case)

@@ -16,7 +16,7 @@ from counterscan.data.opening import open_case
 from counterscan.data.scans import Scan
 from counterscan.data.window import Window
 from counterscan.errors import CounterscanError, ManifestError
-from counterscan.kept import as_kept, read_json
+from counterscan.kept import as_kept, finished_cases, read_json
 
 Kind = Literal["real", "synthetic"]
 
@@ -116,7 +116,7 @@ def synthetic_pool(method: str, folder: Path) -> Pool:
 
 def is_explained(folder: Path) -> bool:
     """Did `explain` write this folder?"""
-    return (folder / "run.json").is_file() and any(folder.glob("cases/*/explanation.json"))
+    return (folder / "run.json").is_file() and bool(finished_cases(folder))
 
 
 def explained(folder: Path) -> Iterator[tuple[Source, dict[str, Any]]]:
@@ -126,10 +126,11 @@ def explained(folder: Path) -> Iterator[tuple[Source, dict[str, Any]]]:
     if not is_explained(folder):
         raise CounterscanError(f"{folder} holds no finished explanations; run counterscan explain first")
     told = _cases_of(folder)
-    for path in sorted(folder.glob("cases/[!.]*/explanation.json")):
+    for case in finished_cases(folder):
+        path = case / "explanation.json"
         with as_kept(path):
             meta = read_json(path)["meta"]
-            image, row = _image(path.parent, meta, told), {name: meta["row"][name] for name in ("already", "found")}
+            image, row = _image(case, meta, told), {name: meta["row"][name] for name in ("already", "found")}
         yield image, row
 
 
