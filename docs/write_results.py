@@ -153,6 +153,8 @@ def texts(path: Path) -> str:
     found = json.loads(path.read_text())
     parts = [f"## A latent diffusion told a text: {path.stem.removeprefix('latent-text-')}, {found['n']} phantoms\n"]
     counterparts = dict(found.get("removed", {}))
+    for name, figure in counterparts.pop("realism", {}).get("metrics", {}).items():
+        counterparts |= {name: figure, f"{name} of real ones": figure["floor"]} if name in REALISM else {}
     counterparts |= {f"auprc of {name}": one["auprc"] for name, one in found.get("cams", {}).items()}
     counterparts |= {f"healthy ones change, {name}": one for name, one in found.get("normal", {}).items()}
     placed = {name: one for name, one in found.get("induced", {}).items() if name not in ("findings", "sentences")}

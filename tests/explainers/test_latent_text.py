@@ -87,6 +87,28 @@ def test_an_image_without_the_finding_stays_as_it_is(classifier, images):
     assert explanation.meta["cases"][1]["rung"] == 0
 
 
+class Scripted:
+    """A classifier that gives its next answer whatever it is shown."""
+
+    card = CARD
+
+    def __init__(self, *answers: float):
+        self.answers = iter(answers)
+
+    def __call__(self, images):
+        return torch.tensor([[next(self.answers), -5.0]]).repeat(len(images), 1)
+
+
+def test_where_no_rung_passes_the_margin_the_nearest_one_counts(images):
+    scores = [3.0, 1.0, 0.5, -0.5, 4.0, 2.0]  # of the image and of each rung; effusion is to go
+    answers = Scripted(*scores)
+    finding = LatentText(Drawn(), margin=1.0).run(answers, images[:1], ABSENT)
+    assert finding.cases[0]["rung"] == 3
+    assert next(answers.answers, None) is None  # all five were tried
+    third = LatentText(Drawn(), margin=0.2).run(Scripted(*scores), images[:1], ABSENT)
+    assert torch.equal(finding.images, third.images)
+
+
 def test_it_adds_what_is_asked_for(classifier, images):
     explanation = LatentText(Drawn())(classifier, images, Target(((0, 1.0),)))
     assert explanation.found.tolist() == [True, True]

@@ -9,10 +9,11 @@ Changes:
 - only where the two texts disagree about the image anything is drawn anew (`text_guided/drawing.py`);
 - the change is measured against the image's own reconstruction and added to the image itself, which keeps all detail
   that latents do not hold; it is the mean over several noises, without what they do not agree on;
-- strength and guidance climb a short ladder, and stop where the classifier answers as asked.
+- strength and guidance climb a short ladder, and stop where the classifier answers as asked; where it never does with
+  a margin, the rung that came nearest counts, for more noise is not always nearer.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 
 import torch
@@ -41,9 +42,9 @@ class LatentText(CounterfactualExplainer):
     `prompt` is the text asked for, `negative` the one to be led away from; without them they say what the classifier
     would see, and what it sees. Each rung of the ladder changes more: the share of the latents' places, the `strength`
     of the noise as a share of the `steps` from nothing but noise, and the `guidance`; the last two stay at what is
-    given where it is not 0. An image stays on the first rung where the target's score passes `margin`. `draws` noises
-    are averaged, or the latents are `inverted`, which needs none. `edit` and `keep` are mask files: nothing changes
-    outside the one, nor inside the other.
+    given where it is not 0. An image stays on the first rung where the target's score passes `margin`, or else on the
+    one where it is highest. `draws` noises are averaged, or the latents are `inverted`, which needs none. `edit` and
+    `keep` are mask files: nothing changes outside the one, nor inside the other.
     """
 
     prior: TextPrior
@@ -51,7 +52,7 @@ class LatentText(CounterfactualExplainer):
     negative: str = ""
     strength: float = 0.0
     guidance: float = 0.0
-    margin: float = 1.0
+    margin: float = 2.0
     draws: int = 4
     steps: int = 10
     inverted: bool = False
@@ -72,7 +73,7 @@ class LatentText(CounterfactualExplainer):
 
     @torch.no_grad()
     def run(self, classifier: Classifier, images: Tensor, target: Target) -> Finding:
-        """The smallest change on the ladder that reaches the target; of images that none brings there, the last."""
+        """The smallest change on the ladder that passes `margin`; where none does, the one that comes nearest."""
         answers = classifier(images)
         texts = self._texts(classifier, answers, target)
         latents = self.prior.codec.encode(images)
@@ -81,7 +82,7 @@ class LatentText(CounterfactualExplainer):
         differ = contrast(self.prior, latents, *texts, Noise.of(images)) * F.adaptive_max_pool2d(
             self._free, latents.shape[2:]
         )
-        found = [images.clone(), torch.zeros_like(images)]
+        found, best = [images.clone(), torch.zeros_like(images)], images.new_full((len(images),), -torch.inf)
         cases = [{"prompt": here, "negative": there, "rung": 0} for here, there in zip(*texts, strict=True)]
         left = torch.nonzero(differ.flatten(1).amax(1) >= LEAST)[:, 0]
         for number, rung in enumerate(self.ladder, 1):
@@ -90,17 +91,14 @@ class LatentText(CounterfactualExplainer):
             region = region_of(differ[left], rung.share)
             change, deviation = edit.select(left).drawn(region, rung, Noise.of(images[left], number))
             tried = (images[left] + self._free * agreed(change, deviation)).clamp(-1, 1)
-            reached = target.score(classifier(tried)) > self.margin
-            for kept, value in zip(found, (tried, deviation), strict=True):
-                kept[left] = value
-            for row in left.tolist():
-                cases[row] |= {
-                    "rung": number,
-                    "share": rung.share,
-                    "strength": rung.strength,
-                    "guidance": rung.guidance,
-                }
-            left = left[~reached]
+            score = target.score(classifier(tried))
+            nearer = score > best[left]
+            rows = left[nearer]
+            for kept, value in zip((*found, best), (tried, deviation, score), strict=True):
+                kept[rows] = value[nearer]
+            for row in rows.tolist():
+                cases[row] |= {"rung": number, **asdict(rung)}
+            left = left[score <= self.margin]
         return Finding(found[0], deviation=found[1].mean(1, keepdim=True) / 2, cases=cases)
 
     def _texts(self, classifier: Classifier, answers: Tensor, target: Target) -> tuple[list[str], list[str]]:
