@@ -13,8 +13,10 @@ Changes:
   a margin, the rung that came nearest counts, for more noise is not always nearer.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -74,16 +76,13 @@ class LatentText(CounterfactualExplainer):
     @torch.no_grad()
     def run(self, classifier: Classifier, images: Tensor, target: Target) -> Finding:
         """The smallest change on the ladder that passes `margin`; where none does, the one that comes nearest."""
-        answers = classifier(images)
-        texts = self._texts(classifier, answers, target)
+        texts = self._texts(classifier, classifier(images), target)
         latents = self.prior.codec.encode(images)
         reconstruction = self.prior.codec.decode(latents)
         edit = Edit(self.prior, latents, reconstruction, *texts, self.steps, self.draws, self.inverted)
-        differ = contrast(self.prior, latents, *texts, Noise.of(images)) * F.adaptive_max_pool2d(
-            self._free, latents.shape[2:]
-        )
-        found, best = [images.clone(), torch.zeros_like(images)], images.new_full((len(images),), -torch.inf)
-        cases = [{"prompt": here, "negative": there, "rung": 0} for here, there in zip(*texts, strict=True)]
+        free = F.adaptive_max_pool2d(self._free, latents.shape[2:])
+        differ = contrast(self.prior, latents, *texts, Noise.of(images)) * free
+        nearest = Nearest.of(images, *texts)
         left = torch.nonzero(differ.flatten(1).amax(1) >= LEAST)[:, 0]
         for number, rung in enumerate(self.ladder, 1):
             if not len(left):
@@ -91,15 +90,10 @@ class LatentText(CounterfactualExplainer):
             region = region_of(differ[left], rung.share)
             change, deviation = edit.select(left).drawn(region, rung, Noise.of(images[left], number))
             tried = (images[left] + self._free * agreed(change, deviation)).clamp(-1, 1)
-            score = target.score(classifier(tried))
-            nearer = score > best[left]
-            rows = left[nearer]
-            for kept, value in zip((*found, best), (tried, deviation, score), strict=True):
-                kept[rows] = value[nearer]
-            for row in rows.tolist():
-                cases[row] |= {"rung": number, **asdict(rung)}
-            left = left[score <= self.margin]
-        return Finding(found[0], deviation=found[1].mean(1, keepdim=True) / 2, cases=cases)
+            scores = target.score(classifier(tried))
+            nearest.note(left, tried, deviation, scores, {"rung": number, **asdict(rung)})
+            left = left[scores <= self.margin]
+        return Finding(nearest.images, deviation=nearest.deviation.mean(1, keepdim=True) / 2, cases=nearest.cases)
 
     def _texts(self, classifier: Classifier, answers: Tensor, target: Target) -> tuple[list[str], list[str]]:
         """What is asked for and what is led away from, a text for each image."""
@@ -121,6 +115,31 @@ class LatentText(CounterfactualExplainer):
     def __repr__(self) -> str:
         shown = {item.name: getattr(self, item.name) for item in fields(self)} | {"prior": self.prior.card.name}
         return f"LatentText({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+@dataclass
+class Nearest:
+    """Of each image what was tried and came nearest to the target, and how: the image itself before anything was."""
+
+    images: Tensor
+    deviation: Tensor
+    scores: Tensor
+    cases: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, images: Tensor, prompts: Sequence[str], negatives: Sequence[str]) -> Self:
+        """Nothing is tried yet of `images` `(b, c, h, w)`, which each have a prompt and a negative one."""
+        cases = [{"prompt": one, "negative": two, "rung": 0} for one, two in zip(prompts, negatives, strict=True)]
+        scores = images.new_full((len(images),), -torch.inf)
+        return cls(images.clone(), torch.zeros_like(images), scores, cases)
+
+    def note(self, rows: Tensor, tried: Tensor, deviation: Tensor, scores: Tensor, facts: Mapping[str, Any]) -> None:
+        """Keep what was `tried` of the images `rows` `(n,)`, where its `scores` `(n,)` are the best so far."""
+        nearer = scores > self.scores[rows]
+        kept = rows[nearer]
+        self.images[kept], self.deviation[kept], self.scores[kept] = tried[nearer], deviation[nearer], scores[nearer]
+        for row in kept.tolist():
+            self.cases[row] |= facts
 
 
 def agreed(change: Tensor, deviation: Tensor) -> Tensor:
