@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from counterscan.classifiers.features import Extractor
-from counterscan.core import Classifier, Explanation
+from counterscan.core import Classifier
 from counterscan.data.files import write_whole
 from counterscan.data.manifest import Manifest, find_cases, read_manifest
 from counterscan.data.table import text_of
@@ -116,9 +116,7 @@ def score_folder(
     """What `counterscan score` does: names become things, the page is written anew, the answer is a table to print."""
     manifest = find_cases(truth) if truth else None
     run = read_run(folder)
-    needed = Explanation.load(case_folders(folder)[0]).reconstruction is not None  # to measure what the codec flips
-    asked = (classifier or run["classifier"]) if classifier or needed else ""
-    again = partial(load_models, asked, judge or run.get("judge", ""), verifier)
+    again = partial(load_models, classifier, judge or run.get("judge", ""), verifier)
     models = again()
     result = score(
         folder,

@@ -71,6 +71,7 @@ def test_what_the_inversion_alone_changed_is_not_found(tiles, bright):
     assert not WITH.reached(seeing(scans)).any()
     explanation = explainer(seeing, scans, WITH)
     assert WITH.reached(seeing(explanation.reconstruction)).all()
+    assert all(case["reconstruction_flips"] for case in explanation.meta["cases"])
     assert not explanation.found.any()
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -84,6 +86,8 @@ def test_reconstruction_alone_may_flip():
     assert reconstruction_flip_rate(explanation, classifier=Brightness()).tolist() == [1, 0]
     assert reconstruction_flip_rate(explain([0.5], [-0.5]), classifier=Brightness()).isnan().all()
     assert reconstruction_flip_rate(explanation).isnan().all()
+    noted = replace(explanation, meta={"cases": [{"reconstruction_flips": True}, {"reconstruction_flips": False}]})
+    assert reconstruction_flip_rate(noted).tolist() == [1, 0]  # nobody is asked
 
 
 def test_costs_are_shared_by_the_images():

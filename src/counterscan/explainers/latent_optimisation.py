@@ -74,7 +74,7 @@ class LatentOptimisation(CounterfactualExplainer):
         with torch.no_grad():
             lucky = target.reached(classifier(own).float()) & ~target.reached(before)
         kept = torch.where(lucky.view(-1, 1, 1, 1), images, counterfactual)
-        return Finding(kept, reconstruction=own, cases=_cases(images, own, inverted, found))
+        return Finding(kept, reconstruction=own, cases=_cases(images, own, inverted, found, lucky))
 
     def _inverted(
         self, classifier: Classifier, images: Tensor, target: Target, before: Tensor, usual: Usual
@@ -147,9 +147,13 @@ def coarse(images: Tensor) -> Tensor:
     return F.avg_pool2d(images, COARSE)
 
 
-def _cases(images: Tensor, own: Tensor, inverted: Descended, found: Descended) -> list[dict[str, Any]]:
-    """Facts of each image: what the inversion leaves as a share of the window, and how far the latent then moved."""
+def _cases(images: Tensor, own: Tensor, inverted: Descended, found: Descended, lucky: Tensor) -> list[dict[str, Any]]:
+    """Facts of each image: what the inversion leaves as a share of the window, whether it alone changes the answer, and
+    how far the latent then moved."""
     error = (own - images).abs().flatten(1).mean(1) / 2
     angle = torch.rad2deg(F.cosine_similarity(inverted.latents, found.latents).clamp(-1, 1).acos())
     columns = {"inversion_error": error, "angle": angle, "steps": found.steps.float()}
-    return [{name: round(float(values[row]), 4) for name, values in columns.items()} for row in range(len(images))]
+    return [
+        {name: round(float(values[row]), 4) for name, values in columns.items()} | {"reconstruction_flips": one}
+        for row, one in enumerate(lucky.tolist())
+    ]

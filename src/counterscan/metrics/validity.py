@@ -36,9 +36,15 @@ def reconstruction_flip_rate(
 ) -> Tensor:
     """1 where the reconstruction alone already reaches the target `(b,)`: what a flip rate owes to the codec.
 
-    Over the same images as `flip_rate`; nan for methods without a reconstruction, or without the classifier.
+    Over the same images as `flip_rate`, as the explainer has noted it, which asks nobody again; else as the classifier
+    says. nan for methods without a reconstruction, and where neither is known.
     """
-    if explanation.reconstruction is None or classifier is None:
+    if explanation.reconstruction is None:
+        return undefined(explanation)
+    noted = [case.get("reconstruction_flips") for case in explanation.meta.get("cases", ())]
+    if noted and None not in noted:
+        return where(attempted(explanation), torch.tensor(noted))
+    if classifier is None:
         return undefined(explanation)
     return where(attempted(explanation), _reached(classifier, explanation, explanation.reconstruction))
 
