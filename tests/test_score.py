@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,19 @@ def test_faults_name_the_cure(archive, tmp_path):
     (in_the_making / "explanation.json").touch()
     with pytest.raises(CounterscanError, match="no finished"):
         score(tmp_path / "empty")
+
+
+def test_a_classifier_that_nobody_named_is_not_asked(archive, tmp_path):
+    folder = explain(archive, tmp_path / "out")
+    run = json.loads((folder / "run.json").read_text()) | {"classifier": "chest/not-there"}
+    (folder / "run.json").write_text(json.dumps(run))
+    for place in (folder / "cases").iterdir():
+        one = Explanation.load(place)
+        noted = one.meta | {"cases": [{"reconstruction_flips": False}]}
+        replace(one, reconstruction=one.images.clone(), meta=noted).save(place)
+    told = score_folder(folder)
+    assert "reconstruction_flip_rate" in told
+    assert "deletion" not in told
 
 
 def elsewhere(archive):
