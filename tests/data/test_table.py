@@ -22,6 +22,12 @@ def test_quoted_commas_and_short_rows_are_read(tmp_path):
     assert rows == [{"path": "a.png", "box": "A:1,2,3,4", "view": ""}]
 
 
+def test_cells_that_are_alike_are_held_once(tmp_path):
+    _, rows = read_table(write(tmp_path, "path,view\na.png,AP supine\nb.png,AP supine\n"))
+    assert rows[0]["view"] is rows[1]["view"]
+    assert rows[1].under({"view": 1}) == {"view": "AP supine"}
+
+
 def test_boxes_have_a_finding_and_four_numbers(tmp_path):
     assert boxes_of(tmp_path, 2, "A:1,2,3,4;5,6,7,8.5") == (("A", 1, 2, 3, 4), ("", 5, 6, 7, 8.5))
     for text in ("A:1,2,3", "A:1,2,3,nan", "A:1,2,inf,4"):

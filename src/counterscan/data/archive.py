@@ -180,6 +180,12 @@ def _rows(out: Path, start: int) -> list[dict[str, Any]] | None:
         return None
 
 
+def _noted(out: Path, series: Series) -> Iterator[dict[str, Any]]:
+    """All rows, of which no more than a chunk is held."""
+    for start in range(0, series.n, CHUNK):
+        yield from _rows(out, start) or ()
+
+
 def _check_whole(out: Path) -> None:
     """Refuse an archive whose manifest is not as it was written; sweep what a kill at the very end left."""
     if (out / SUMS).is_file() and (name := damaged(out / SUMS)):
@@ -207,9 +213,8 @@ def _finish(out: Path, series: Series) -> None:
     for name, outcomes in getattr(drawer, "OUTCOMES", {}).items():
         more = {"classes": (*outcomes, *told.classes), "confounders": (*outcomes, *told.confounders)}
         write_dataset_file(out / f"{name}.toml", told.model_copy(update=more))  # what is masked is no outcome
-    rows = [row for start in range(0, series.n, CHUNK) for row in _rows(out, start) or []]
-    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key != "report"] + ["report"]
-    content = text_of(rows, columns).encode()
+    columns = [key for key in dict.fromkeys(key for row in _noted(out, series) for key in row) if key != "report"]
+    content = text_of(_noted(out, series), [*columns, "report"]).encode()
     write_sums(out / SUMS, {"labels.csv": hashlib.sha256(content).hexdigest()})
     write_whole(out / "labels.csv", content)
     shutil.rmtree(out / ROWS, ignore_errors=True)

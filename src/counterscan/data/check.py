@@ -73,7 +73,8 @@ def check_manifest(manifest: Manifest, workers: int = 1, progress: Callable[[int
     """Open every image and mask of `manifest`, with `workers` processes, and say what is in it and what is wrong."""
     sizes: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    same: dict[str, list[str]] = {}
+    first: dict[str, str] = {}  # by digest
+    same: dict[str, list[str]] = {}  # those like the first, by its name
     unreadable, masks = [], []
     for number, finding in enumerate(_inspect_all(manifest, workers), 1):
         if finding.fault:
@@ -81,7 +82,8 @@ def check_manifest(manifest: Manifest, workers: int = 1, progress: Callable[[int
         else:
             sizes[finding.size] += 1
             kinds[finding.kind] += 1
-            same.setdefault(finding.digest, []).append(finding.name)
+            if first.setdefault(finding.digest, finding.name) != finding.name:
+                same.setdefault(first[finding.digest], []).append(finding.name)
         if finding.mask_fault:
             masks.append(finding.mask_fault)
         if progress is not None:
@@ -105,7 +107,7 @@ def check_manifest(manifest: Manifest, workers: int = 1, progress: Callable[[int
 
 
 def _inspect_all(manifest: Manifest, workers: int) -> Iterator[Finding]:
-    jobs = [(case, manifest.diseased(case), _healthy(manifest, case)) for case in manifest.cases]
+    jobs = ((case, manifest.diseased(case), _healthy(manifest, case)) for case in manifest.cases)
     if workers <= 1:
         yield from map(_inspect, jobs)
         return
@@ -177,14 +179,15 @@ def _folds(manifest: Manifest) -> dict[str, dict[str, int]]:
 
 
 def _duplicates(manifest: Manifest, same: dict[str, list[str]]) -> tuple[str, ...]:
-    cases = {case.name: case for case in manifest.cases}
+    concerned = {name for one, others in same.items() for name in (one, *others)}
+    cases = {case.name: case for case in manifest.cases if case.name in concerned}
     sentences = []
-    for names in same.values():
-        if len(names) > 1:
-            labels = {tuple(cases[name].labels.values()) for name in names}
-            splits = {cases[name].split for name in names}
-            worse = [" with different labels"] * (len(labels) > 1) + [" in different splits"] * (len(splits) > 1)
-            sentences.append(f"{', '.join(names)} are the same picture{' and'.join(worse)}")
+    for one, others in same.items():
+        names = [one, *others]
+        labels = {tuple(cases[name].labels.values()) for name in names}
+        splits = {cases[name].split for name in names}
+        worse = [" with different labels"] * (len(labels) > 1) + [" in different splits"] * (len(splits) > 1)
+        sentences.append(f"{', '.join(names)} are the same picture{' and'.join(worse)}")
     return tuple(sentences)
 
 

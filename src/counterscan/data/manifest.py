@@ -13,7 +13,7 @@ from counterscan.data.dataset import DatasetFile, read_dataset_file
 from counterscan.data.files import KNOWN, format_of_content, format_of_name
 from counterscan.data.names import safe_names
 from counterscan.data.scans import Scan, read_scan
-from counterscan.data.table import Box, boxes_of, fold_of, inside, read_table, table_of
+from counterscan.data.table import Box, Row, boxes_of, fold_of, inside, read_table, table_of
 from counterscan.data.window import Window
 from counterscan.data.zipped import is_zip, unzipped
 from counterscan.errors import ManifestError, did_you_mean
@@ -24,7 +24,7 @@ VALUES = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "": None}
 NORMAL = re.compile(r"(normal|healthy|negative|none|no[_ -].*)", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """One row: where the image lies, what it shows (1), lacks (0) or may show (None), and its facts as text.
 
@@ -40,7 +40,7 @@ class Case:
     mask_path: Path | None = None
     twin_path: Path | None = None
     box: tuple[Box, ...] = ()
-    facts: dict[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
     window: Window | None = None
     slope: float = 1.0
     intercept: float = 0.0
@@ -93,12 +93,13 @@ class Manifest:
 
     def leaks(self, column: str) -> tuple[str, ...]:
         """Patients who are in more than one `"split"` or `"fold"`, a sentence each."""
+        first: dict[str, str] = {}
         places: dict[str, set[str]] = {}
         for case in self.cases:
             place = case.value(column)
-            if case.patient and place:
-                places.setdefault(case.patient, set()).add(place)
-        found = {patient: sorted(seen) for patient, seen in sorted(places.items()) if len(seen) > 1}
+            if case.patient and place and first.setdefault(case.patient, place) != place:
+                places.setdefault(case.patient, {first[case.patient]}).add(place)
+        found = {patient: sorted(seen) for patient, seen in sorted(places.items())}
         return tuple(f"patient {patient} is in {column}s {' and '.join(seen)}" for patient, seen in found.items())
 
     def select(self, split: str | None = None, folds: Iterable[int] | None = None, where: str | None = None) -> Self:
@@ -149,8 +150,10 @@ def read_manifest(path: str | Path, dataset: str | Path | None = None) -> Manife
     normal = next((name for name in classes if NORMAL.fullmatch(name)), None)
     names = safe_names([row["path"] for row in rows])
     taken = {*_own(columns), *(() if exclusive else classes)}
+    free = {column: place for place, column in enumerate(columns) if column not in taken}
+    alike: dict[tuple[int | None, ...], dict[str, int | None]] = {}
     cases = tuple(
-        _case(table, number, row, name, _labels(table, number, row, classes, exclusive), taken, told)
+        _case(table, number, row, name, _labels(table, number, row, classes, exclusive, alike), free, told)
         for number, (row, name) in enumerate(zip(rows, names, strict=True), 2)
     )
     _unique(table, cases)
@@ -176,7 +179,7 @@ def _own(columns: Sequence[str]) -> set[str]:
     return {"path", "label", "split", "fold", "patient_id", "mask_path", "twin_path", "box"} & set(columns)
 
 
-def _exclusive_classes(table: Path, rows: list[dict[str, str]], told: DatasetFile) -> tuple[str, ...]:
+def _exclusive_classes(table: Path, rows: Sequence[Mapping[str, str]], told: DatasetFile) -> tuple[str, ...]:
     seen = sorted({row["label"] for row in rows} - {""})
     for name in seen if told.classes else ():
         if name not in told.classes:
@@ -188,7 +191,9 @@ def _exclusive_classes(table: Path, rows: list[dict[str, str]], told: DatasetFil
     return told.classes or tuple(sorted(seen, key=lambda name: (not NORMAL.fullmatch(name), name)))
 
 
-def _class_columns(table: Path, columns: list[str], rows: list[dict[str, str]], told: DatasetFile) -> tuple[str, ...]:
+def _class_columns(
+    table: Path, columns: list[str], rows: Sequence[Mapping[str, str]], told: DatasetFile
+) -> tuple[str, ...]:
     for name in told.classes:
         if name not in columns:
             raise ManifestError(
@@ -205,26 +210,34 @@ def _is_class(values: set[str]) -> bool:
 
 
 def _labels(
-    table: Path, number: int, row: Mapping[str, str], classes: Sequence[str], exclusive: bool
+    table: Path,
+    number: int,
+    row: Mapping[str, str],
+    classes: Sequence[str],
+    exclusive: bool,
+    alike: dict[tuple[int | None, ...], dict[str, int | None]],
 ) -> dict[str, int | None]:
+    """The labels of a row; rows that are `alike` in them have one dict between them."""
     if exclusive:
-        return {name: int(row["label"] == name) if row["label"] else None for name in classes}
+        known = {name: int(row["label"] == name) if row["label"] else None for name in classes}
+        return alike.setdefault(tuple(known.values()), known)
     for name in classes:
         if row[name] not in VALUES:
             raise ManifestError(
                 f"{table} row {number} has {row[name]!r} under {name!r}; "
                 "write 1 (present), 0 (absent) or nothing (unknown)"
             )
-    return {name: VALUES[row[name]] for name in classes}
+    known = {name: VALUES[row[name]] for name in classes}
+    return alike.setdefault(tuple(known.values()), known)
 
 
 def _case(
     table: Path,
     number: int,
-    row: Mapping[str, str],
+    row: Row,
     name: str,
     labels: dict[str, int | None],
-    taken: set[str],
+    free: Mapping[str, int],
     told: DatasetFile,
 ) -> Case:
     path = inside(table, number, "path", row["path"])
@@ -240,7 +253,7 @@ def _case(
         mask_path=inside(table, number, "mask_path", row.get("mask_path", "")),
         twin_path=inside(table, number, "twin_path", row.get("twin_path", "")),
         box=boxes_of(table, number, row.get("box", "")),
-        facts={key: value for key, value in row.items() if key not in taken},
+        facts=row.under(free),
         window=told.shown,
         slope=told.slope,
         intercept=told.intercept,

@@ -5,15 +5,16 @@ import io
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from counterscan.errors import ManifestError, did_you_mean
 
 LARGEST = 256 << 20  # bytes
 LONGEST = 200  # letters of a column's name, and of what stands in SHORT ones
 SHORT = ("label", "split", "fold", "patient_id")
+SHARED = 4096  # different cells that are looked out for while a table is read, so as to keep those alike once
 Box = tuple[str, float, float, float, float]  # finding, x, y, width, height
 
 
@@ -29,34 +30,75 @@ def table_of(path: Path) -> Path:
     return path
 
 
-def read_table(table: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns, and a dict of text for each row; empty lines are left out."""
+class Row(Mapping[str, str]):
+    """The text of a row by column. `places` says which cell belongs to which column, and is shared by all rows.
+
+    As a dict of its own, a row of 35 columns would take eight times the memory, and a manifest has many rows.
+    """
+
+    __slots__ = ("_cells", "_places")
+
+    def __init__(self, places: Mapping[str, int], cells: tuple[str, ...]):
+        self._places = places
+        self._cells = cells
+
+    def __getitem__(self, column: str) -> str:
+        return self._cells[self._places[column]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def under(self, places: Mapping[str, int]) -> "Row":
+        """The same cells under fewer columns, of which every such row has the same `places`."""
+        return Row(places, self._cells)
+
+
+def read_table(table: Path) -> tuple[list[str], list[Row]]:
+    """The columns, and the text of each row; empty lines are left out."""
     try:
         if table.stat().st_size > LARGEST:
             raise ManifestError(f"{table} is larger than {LARGEST >> 20} MiB, which no manifest is; name a CSV file")
-        text = table.read_text(encoding="utf-8-sig")
+        with table.open(encoding="utf-8-sig") as file:
+            columns, rows = _read(table, file)
     except (UnicodeDecodeError, OSError) as error:
         raise ManifestError(f"{table} cannot be read as text ({error}); save it as CSV in UTF-8") from error
-    header = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
+    if not rows:
+        raise ManifestError(f"{table} lists no images; add a row for each")
+    return columns, rows
+
+
+def _read(table: Path, file: TextIO) -> tuple[list[str], list[Row]]:
+    """Row by row, so that no more than the rows is ever held; cells that are alike are one string."""
+    header = file.readline()
+    file.seek(0)
+    reader = csv.reader(file, delimiter=max(",;\t", key=header.count), strict=True)
+    rows: list[Row] = []
+    known: dict[str, str] = {}
     try:
-        lines = [line for line in reader if any(cell.strip() for cell in line)]
+        lines = (line for line in reader if any(cell.strip() for cell in line))
+        columns = [name.strip() for name in next(lines, [])]
+        _check_columns(table, columns)
+        places = {name: place for place, name in enumerate(columns)}
+        for number, line in enumerate(lines, 2):
+            _check_cells(table, number, line, columns)
+            cells = [*map(str.strip, line), *[""] * (len(columns) - len(line))]
+            share = known.setdefault if len(known) < SHARED else known.get
+            rows.append(Row(places, tuple([share(cell, cell) for cell in cells])))
     except csv.Error as error:
         raise ManifestError(f"{table} line {reader.line_num} is not CSV ({error}); check its quotes") from error
-    columns = [name.strip() for name in lines[0]] if lines else []
-    _check_columns(table, columns)
-    if len(lines) < 2:
-        raise ManifestError(f"{table} lists no images; add a row for each")
-    for number, line in enumerate(lines[1:], 2):
-        _check_cells(table, number, line, columns)
-    return columns, [
-        dict.fromkeys(columns, "") | dict(zip(columns, map(str.strip, line), strict=False)) for line in lines[1:]
-    ]
+    return columns, rows
 
 
-def text_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+def text_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
     """Rows as CSV under `columns`, by default every column that any of them has; what a row lacks is left empty."""
     text = io.StringIO(newline="")
+    rows = rows if columns else list(rows)
     names = columns or list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
