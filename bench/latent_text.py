@@ -7,8 +7,8 @@ healthy twins, and as a set to real healthy ones. `cams`: class activation maps
 of the same images at the layer that is best on others. `normal`: healthy ones under that text, led away from the
 findings that the abnormal ones had. `induced`: healthy ones under a sentence for each finding, side and zone, and for
 each size; whether the judge sees it, where it came, where it comes when the sentence is mirrored, and whether more is
-said to be more. `cost`: one image at a time. `exact`: the same images
-together, alone, and once more. What a part has written into WORK is not made again.
+said to be more; `--unbounded` shows what of the places the prior itself knows. `cost`: one image at a time. `exact`:
+the same images together, alone, and once more. What a part has written into WORK is not made again.
 """
 
 import argparse
@@ -168,7 +168,8 @@ class Bench:
         return self.arguments.induced
 
     def _induced(self, mention: Mention) -> dict[str, list[float]]:
-        folder = self.work / "induced" / report([mention]).rstrip(".").replace(" ", "-").lower()
+        how = "unbounded" if self.arguments.unbounded else "induced"
+        folder = self.work / how / report([mention]).rstrip(".").replace(" ", "-").lower()
         if not folder.with_suffix(".json").exists():
             row = self._measured(mention)
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +200,9 @@ class Bench:
 
     def _drawn(self, text: str, target: Target) -> Explanation:
         images = self._images(self.healthy[: self._few])
-        return LatentText(self.prior, prompt=text, **INDUCED)(self.classifier, images, target)
+        return LatentText(self.prior, prompt=text, placed=not self.arguments.unbounded)(
+            self.classifier, images, target, seed=SEED
+        )
 
     def cost(self) -> dict[str, float]:
         """Seconds of one counterpart after loading, on all cores, and the memory that it takes at most."""
@@ -253,9 +256,6 @@ def batches(cases: Sequence[Case]) -> list[Sequence[Case]]:
     return [cases[start : start + BATCH] for start in range(0, len(cases), BATCH)]
 
 
-INDUCED = {"margin": 1.0}
-
-
 def sentences() -> list[tuple[str, str, str, str]]:
     """Finding, size, side and zone of each sentence that is asked: every place without a size, every size on a side."""
     places = [(name, "", side, zone) for name in ("consolidation", "nodule") for side in SIDES for zone in ZONES]
@@ -277,6 +277,7 @@ def main() -> None:
     parser.add_argument("--prior", default="chest/text-diffusion")
     parser.add_argument("--n", type=int, default=200, help="abnormal images, and healthy ones")
     parser.add_argument("--induced", type=int, default=16, help="healthy images under each sentence")
+    parser.add_argument("--unbounded", action="store_true", help="sentences do not bound where `induced` draws")
     parser.add_argument("--cams", nargs="+", default=CAMS, choices=CAMS)
     parser.add_argument("--set", dest="settings", action="append", default=[], help="settings of latent-text")
     parser.add_argument("--parts", nargs="+", default=["removed", "cams", "normal", "induced", "cost", "exact"])

@@ -135,6 +135,35 @@ def test_masks_bound_the_change(classifier, images, tmp_path):
     assert outside[-4:].abs().max() < 1e-6
 
 
+class Film(Drawn):
+    """A chest film; an effusion fills all of it."""
+
+    card = Drawn.card.model_copy(update={"modality": "chest X-ray"})
+
+    def denoiser(self, tokens, mask):
+        def answer(noisy, sigma):
+            level = sigma.view(-1, 1, 1, 1).square()
+            return (0.04 * noisy + (1.3 * tokens - 0.5).view(-1, 1, 1, 1) * level) / (0.04 + level)
+
+        return answer
+
+
+def test_a_side_in_the_prompt_bounds_what_is_drawn_on_a_film(classifier, images):
+    def sides(prior, **settings):
+        there = Target(((0, 1.0),))
+        explainer = LatentText(prior, prompt="Left pleural effusion.", strength=0.9, **settings)
+        change = explainer(classifier, images, there).difference[1, 0].abs()
+        return float(change[:, : SIDE // 2 - 4].mean()), float(change[:, SIDE // 2 :].mean())
+
+    other, asked_for = sides(Film())
+    assert other < 1e-6  # the patient's right is on the left of the image
+    assert asked_for > 0.05
+    assert min(sides(Film(), placed=False)) > 0.05
+    film = Film()
+    film.card = Drawn.card
+    assert min(sides(film)) > 0.05  # of other images the words have no place
+
+
 def test_inverted_it_needs_no_noise(classifier, images):
     explainer = LatentText(Drawn(), inverted=True)
     first, second = (explainer(classifier, images, ABSENT, seed=seed) for seed in (0, 1))

@@ -6,7 +6,8 @@ attribution. No code of the paper is public, and none of its numbers is known to
 Changes:
 - the texts are made from what the classifier says and what is asked of it (`text_guided/wording.py`), unless given;
 - guidance goes from the text of the finding to that of its absence, not from an empty one;
-- only where the two texts disagree about the image anything is drawn anew (`text_guided/drawing.py`);
+- only where the two texts disagree about the image anything is drawn anew (`text_guided/drawing.py`), and only where
+  a side and a zone that the prompt names are;
 - the change is measured against the image's own reconstruction and added to the image itself, which keeps all detail
   that latents do not hold; it is the mean over several noises, without what they do not agree on;
 - strength and guidance climb a short ladder, and stop where the classifier answers as asked; where it never does with
@@ -31,6 +32,8 @@ from counterscan.explainers.text_guided.drawing import LEAST, Edit, Rung, contra
 from counterscan.explainers.text_guided.wording import asked, seen
 from counterscan.priors.sampling import Noise
 from counterscan.priors.text import TextPrior
+from counterscan.prompts import read
+from counterscan.prompts.places import FILM, area_of
 from counterscan.registry import EXPLAINERS
 
 LADDER = (Rung(0.06, 0.7, 3.0), Rung(0.12, 0.9, 4.0), Rung(0.25, 0.9, 5.0), Rung(0.5, 0.9, 6.0), Rung(0.8, 1.0, 6.0))
@@ -46,7 +49,8 @@ class LatentText(CounterfactualExplainer):
     of the noise as a share of the `steps` from nothing but noise, and the `guidance`; the last two stay at what is
     given where it is not 0. An image stays on the first rung where the target's score passes `margin`, or else on the
     one where it is highest. `draws` noises are averaged, or the latents are `inverted`, which needs none. `edit` and
-    `keep` are mask files: nothing changes outside the one, nor inside the other.
+    `keep` are mask files: nothing changes outside the one, nor inside the other. Where the images are chest films and
+    `placed` is set, what the prompt says of side and zone bounds the places that are drawn anew.
     """
 
     prior: TextPrior
@@ -60,6 +64,7 @@ class LatentText(CounterfactualExplainer):
     inverted: bool = False
     edit: str = ""
     keep: str = ""
+    placed: bool = True
 
     def __post_init__(self) -> None:
         for rung in self.ladder:
@@ -80,7 +85,7 @@ class LatentText(CounterfactualExplainer):
         latents = self.prior.codec.encode(images)
         reconstruction = self.prior.codec.decode(latents)
         edit = Edit(self.prior, latents, reconstruction, *texts, self.steps, self.draws, self.inverted)
-        free = F.adaptive_max_pool2d(self._free, latents.shape[2:])
+        free = F.adaptive_max_pool2d(self._free, latents.shape[2:]) * self._meant(*latents.shape[2:])
         differ = contrast(self.prior, latents, *texts, Noise.of(images)) * free
         nearest = Nearest.of(images, *texts)
         left = torch.nonzero(differ.flatten(1).amax(1) >= LEAST)[:, 0]
@@ -100,6 +105,12 @@ class LatentText(CounterfactualExplainer):
         here = [self.prompt] * len(answers) if self.prompt else asked(classifier.card, answers, target)
         there = [self.negative] * len(answers) if self.negative else seen(classifier.card, answers)
         return here, there
+
+    def _meant(self, h: int, w: int) -> Tensor:
+        """Where on the latents the prompt speaks of, `(1, 1, h, w)` in {0, 1}."""
+        card = self.prior.card
+        said = read(self.prompt, card.classes).mentions if self.placed and card.modality == FILM else ()
+        return area_of(said, h, w)
 
     @cached_property
     def _free(self) -> Tensor:

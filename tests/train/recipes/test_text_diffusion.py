@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from counterscan.data.archive import write_phantoms
+from counterscan.data.batches import open_images
 from counterscan.data.manifest import read_manifest
 from counterscan.errors import CounterscanError, ManifestError
 from counterscan.priors.autoencoder import load_autoencoder
@@ -14,7 +15,17 @@ from counterscan.registry import RECIPES
 from counterscan.train import wording
 from counterscan.train.parts import parts
 from counterscan.train.recipes.autoencoder import divergence, edges
-from counterscan.train.recipes.text_diffusion import LEVELS, SCHEDULE, Captions, drawn_levels, weight
+from counterscan.train.recipes.text_diffusion import (
+    LEVELS,
+    SCHEDULE,
+    SHOWING,
+    Captions,
+    TextDiffusionTask,
+    drawn_levels,
+    showing,
+    weight,
+)
+from counterscan.train.starting import first_network
 from counterscan.weights.store import WEIGHTS, load_card
 
 SMALL = {"size": 32, "widths": (16,), "depth": 1, "latents": 3, "batch": 4, "name": "chest/tiny"}
@@ -69,6 +80,23 @@ def _briefly():
 def trained(films, autoencoder, tmp_path_factory):
     recipe = RECIPES["text-diffusion"](str(autoencoder), widths=(32, 32), steps=2, batch=4, name="chest/tiny")
     return recipe.train(read_manifest(films), tmp_path_factory.mktemp("text"), say=lambda _: None, command="as tested")
+
+
+def test_most_images_of_a_step_show_a_finding_each_as_often_as_any_other(films, trained):
+    manifest = read_manifest(films)
+    images = open_images(manifest, (1, 32, 32))
+    found = showing(images)
+    assert len(found) == int((images.labels == 1).any(0).sum())
+    assert all((images.labels[numbers] == 1).any(1).all() for numbers in found)
+    prior = load_text_prior(trained)
+    network = first_network(prior.card, 0)
+    task = TextDiffusionTask(network, {"train": images}, prior.card, Captions(manifest), batch=400)
+    chosen = task._chosen()
+    assert len(chosen) == 400
+    assert (images.labels[chosen[: round(SHOWING * 400)]] == 1).any(1).all()
+    rare = min(found, key=len)
+    assert sum(int(one) in rare.tolist() for one in chosen) > 0.8 * SHOWING * 400 / len(found)
+    assert set(chosen.tolist()) > set(chosen[: round(SHOWING * 400)].tolist())
 
 
 def test_a_text_diffusion_loads_with_the_autoencoder_that_it_shares(trained, autoencoder):

@@ -7,10 +7,10 @@ something to go away from. The text encoder is a small one of our own that is ta
 (`train/wording.py`) and learns along, or one that is brought and stays as it is. Images are not mirrored: their
 captions know left and right.
 
-Levels are those of a DDPM with a scaled linear schedule, drawn evenly over its timesteps. The error of the clean
-estimate is weighted by min(SNR, 5), which is min-SNR weighting whatever the network predicts (Hang et al., 2023, arXiv
-2303.09556), but at least by 1 (Salimans and Ho, 2022, arXiv 2202.00512): under much noise, where the text decides what
-is drawn, it would hardly count.
+Levels are those of a DDPM with a scaled linear schedule, drawn evenly over its timesteps. Three images of four show a
+finding, so that there is something to be told. The error of the clean estimate is weighted by min(SNR, 5), which is
+min-SNR weighting whatever the network predicts (Hang et al., 2023, arXiv 2303.09556), but at least by 1 (Salimans and
+Ho, 2022, arXiv 2202.00512): under much noise, where the text decides what is drawn, it would hardly count.
 """
 
 import random
@@ -36,12 +36,14 @@ from counterscan.train.denoising import MOST
 from counterscan.train.descent import descend
 from counterscan.train.loop import fit
 from counterscan.train.parts import parts
+from counterscan.train.sampler import pick
 from counterscan.train.starting import first_card, first_network, opened
 from counterscan.train.wording import teach_words
 from counterscan.weights.store import save_weights, share_part
 
 SCHEDULE = scaled_linear()
 LEAST_SNR, LARGEST_SNR = 1.0, 5.0
+SHOWING = 0.75  # of a batch: images that show a finding, for of healthy ones there is little to be said
 LEVELS = (0.2, 0.5, 1.0, 2.0, 5.0)  # at which the error is measured
 SHOWN, STEPS, WEIGHT = 4, 20, 3.0  # samples of a caption in a preview, their steps, and their guidance
 
@@ -165,10 +167,11 @@ class TextDiffusionTask:
         self.modules = {"network": self.network}
         learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimisers = {"network": torch.optim.AdamW(learning, self.rate, (0.9, 0.99), weight_decay=0.01)}
+        self._showing = showing(self.images["train"])
 
     def step(self, step: int) -> Mapping[str, float]:
         self.network.train()
-        chosen = torch.randint(len(self.images["train"]), (self.batch,))
+        chosen = self._chosen()
         prior, clean = self._latents(self.network, "train", chosen)
         said = self._said("train", chosen, random.Random(int(torch.randint(2**31, ()))))
         told = [one if drop >= self.dropped else "" for one, drop in zip(said, torch.rand(self.batch), strict=True)]
@@ -178,6 +181,13 @@ class TextDiffusionTask:
         errors = (estimate - clean).square().mean((1, 2, 3))
         losses = {"loss": (weight(sigma) * errors).mean()}
         return descend(self.network, self.optimisers["network"], losses)
+
+    def _chosen(self) -> Tensor:
+        """The images of a step: most show a finding, and rare findings are seen as often as common ones."""
+        some = round(SHOWING * self.batch) if self._showing else 0
+        wanted = torch.randint(max(len(self._showing), 1), (some,)).tolist()
+        shown = [pick(self._showing[number], 1) for number in wanted]
+        return torch.cat([*shown, torch.randint(len(self.images["train"]), (self.batch - some,))])
 
     def _latents(self, network: nn.Module, part: str, chosen: Tensor) -> tuple[NetworkTextPrior, Tensor]:
         prior = NetworkTextPrior.of(network, self.card, self.text)
@@ -218,6 +228,14 @@ class TextDiffusionTask:
         drawn = dpm_solver(guided(prior, said, [""] * len(said), WEIGHT), start, levels)
         rows = (self.images["validation"].batch(chosen), prior.codec.decode(clean), prior.codec.decode(drawn))
         contact_sheet([[grey(one) for one in row] for row in rows]).save(path)
+
+
+def showing(images: Images) -> list[Tensor]:
+    """For each class that is a finding and is shown at all, the numbers of the images that show it."""
+    benign = {images.manifest.normal, *images.manifest.confounders}
+    columns = [index for index, name in enumerate(images.manifest.classes) if name not in benign]
+    found = [torch.nonzero(images.labels[:, column] == 1)[:, 0] for column in columns]
+    return [numbers for numbers in found if len(numbers)]
 
 
 def drawn_levels(count: int) -> Tensor:
