@@ -116,17 +116,23 @@ def synthetic_pool(method: str, folder: Path) -> Pool:
 
 def is_explained(folder: Path) -> bool:
     """Did `explain` write this folder?"""
-    return (folder / "run.json").is_file() and bool(finished_cases(folder))
+    return bool(_finished(folder))
+
+
+def _finished(folder: Path) -> list[Path]:
+    """The folders of the finished cases, of a folder that is a run."""
+    return finished_cases(folder) if (folder / "run.json").is_file() else []
 
 
 def explained(folder: Path) -> Iterator[tuple[Source, dict[str, Any]]]:
     """The images of the finished cases of a folder that `explain` wrote, and the row of each."""
     if not folder.is_dir():
         raise ManifestError(f"{folder} does not exist; name a folder that counterscan explain wrote")
-    if not is_explained(folder):
+    cases = _finished(folder)
+    if not cases:
         raise CounterscanError(f"{folder} holds no finished explanations; run counterscan explain first")
     told = _cases_of(folder)
-    for case in finished_cases(folder):
+    for case in cases:
         path = case / "explanation.json"
         with as_kept(path):
             meta = read_json(path)["meta"]
