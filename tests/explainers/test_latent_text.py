@@ -164,6 +164,26 @@ def test_a_side_in_the_prompt_bounds_what_is_drawn_on_a_film(classifier, images)
     assert min(sides(film)) > 0.05  # of other images the words have no place
 
 
+@pytest.mark.parametrize(
+    ("prompt", "wanted", "bounded"),
+    [
+        ("Left pleural effusion.", ((0, 1.0),), True),
+        ("Left pleural effusion. No nodule.", ((0, 1.0), (1, 0.0)), True),  # there is no nodule to go
+        ("No left pleural effusion.", ((0, 0.0),), True),
+        ("No pleural effusion.", ((0, 0.0),), False),
+        ("Nodule in the left lung.", ((0, 0.0), (1, 1.0)), False),  # the effusion may be anywhere
+        ("", ((0, 0.0),), False),
+    ],
+)
+def test_what_is_to_go_may_be_anywhere(classifier, images, prompt, wanted, bounded):
+    answers = classifier(images)
+    explainer = LatentText(Film(), prompt=prompt)
+    area = explainer._meant(CARD, answers, Target(wanted), 8, 8).expand(2, 1, 8, 8)
+    shown = area[0, 0]  # the first image has an effusion
+    assert shown[:, 4:].all()
+    assert bool(shown[:, :4].any()) is not bounded
+
+
 def test_inverted_it_needs_no_noise(classifier, images):
     explainer = LatentText(Drawn(), inverted=True)
     first, second = (explainer(classifier, images, ABSENT, seed=seed) for seed in (0, 1))

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from counterscan.core import Classifier, Finding, Target
+from counterscan.core import Card, Classifier, Finding, Target
 from counterscan.data.batches import read_mask
 from counterscan.data.fitting import fit_mask
 from counterscan.errors import CounterscanError
@@ -32,7 +32,7 @@ from counterscan.explainers.text_guided.drawing import LEAST, Edit, Rung, contra
 from counterscan.explainers.text_guided.wording import asked, seen
 from counterscan.priors.sampling import Noise
 from counterscan.priors.text import TextPrior
-from counterscan.prompts import read
+from counterscan.prompts import Mention, read
 from counterscan.prompts.places import FILM, area_of
 from counterscan.registry import EXPLAINERS
 
@@ -81,11 +81,13 @@ class LatentText(CounterfactualExplainer):
     @torch.no_grad()
     def run(self, classifier: Classifier, images: Tensor, target: Target) -> Finding:
         """The smallest change on the ladder that passes `margin`; where none does, the one that comes nearest."""
-        texts = self._texts(classifier, classifier(images), target)
+        answers = classifier(images)
+        texts = self._texts(classifier, answers, target)
         latents = self.prior.codec.encode(images)
         reconstruction = self.prior.codec.decode(latents)
         edit = Edit(self.prior, latents, reconstruction, *texts, self.steps, self.draws, self.inverted)
-        free = F.adaptive_max_pool2d(self._free, latents.shape[2:]) * self._meant(*latents.shape[2:])
+        free = F.adaptive_max_pool2d(self._free, latents.shape[2:])
+        free = free * self._meant(classifier.card, answers, target, *latents.shape[2:])
         differ = contrast(self.prior, latents, *texts, Noise.of(images)) * free
         nearest = Nearest.of(images, *texts)
         left = torch.nonzero(differ.flatten(1).amax(1) >= LEAST)[:, 0]
@@ -106,11 +108,18 @@ class LatentText(CounterfactualExplainer):
         there = [self.negative] * len(answers) if self.negative else seen(classifier.card, answers)
         return here, there
 
-    def _meant(self, h: int, w: int) -> Tensor:
-        """Where on the latents the prompt speaks of, `(1, 1, h, w)` in {0, 1}."""
-        card = self.prior.card
-        said = read(self.prompt, card.classes).mentions if self.placed and card.modality == FILM else ()
-        return area_of(said, h, w)
+    def _meant(self, card: Card, answers: Tensor, target: Target, h: int, w: int) -> Tensor:
+        """Where on the latents the prompt speaks of, `(b, 1, h, w)` in {0, 1}; what is to go may be anywhere."""
+        if not (self.placed and self.prompt and self.prior.card.modality == FILM):
+            return answers.new_ones(1, 1, h, w)
+        said = read(self.prompt, self.prior.card.classes).mentions
+        areas = []
+        for row in answers:
+            meant = [one for one in said if one.present]
+            for name in (card.classes[index] for index, p in target.wanted if p < 0.5 and row[index] > 0):
+                meant += [one for one in said if one.finding == name and not one.present] or [Mention(name, False)]
+            areas.append(area_of(meant, h, w))
+        return torch.stack(areas)[:, None]
 
     @cached_property
     def _free(self) -> Tensor:

@@ -23,12 +23,12 @@ def zone_at(height: float) -> str:
 
 
 def area_of(mentions: Iterable[Mention], h: int, w: int) -> Tensor:
-    """Where the findings that are said to be there can be, `(1, 1, h, w)` in {0, 1}: everywhere, where none is placed.
+    """Where what is mentioned can be, `(h, w)` in {0, 1}; where nothing is, everywhere.
 
-    One whose side and zone are left open can be anywhere, and so leaves everything open.
+    A mention that leaves side and zone open can be anywhere, and so leaves everything open.
     """
-    areas = [_area(mention, h, w) for mention in mentions if mention.present]
-    return torch.stack(areas).amax(0)[None, None] if areas else torch.ones(1, 1, h, w)
+    areas = [_area(mention, h, w) for mention in mentions]
+    return torch.stack(areas).amax(0) if areas else torch.ones(h, w)
 
 
 def _area(mention: Mention, h: int, w: int) -> Tensor:
