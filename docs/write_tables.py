@@ -143,6 +143,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "peak": peak,
     "memory": partial(memory, "memory"),
     "memory-10000": partial(memory, "memory-10000"),
+    "memory-10000-rows": partial(memory, "memory-10000-rows"),
     "published-experiment": published,
     "faults": faults,
     "fuzz": fuzz,
