@@ -29,7 +29,9 @@ chest() {
   train diffusion-autoencoder chest/diffusion-autoencoder chest-7 --set steps=9000 --set seed=1
   train growing-gan chest/growing-gan chest-7 --set seed=1
   train autoencoder chest/autoencoder chest-7 --set seed=1
-  train text-diffusion chest/text-diffusion chest-7 --set autoencoder="$work/chest/autoencoder" --set steps=6000 --set seed=1
+  train text-diffusion chest/text-begun chest-7 --set autoencoder="$work/chest/autoencoder" --set steps=6000 --set seed=1
+  train text-diffusion chest/text-diffusion chest-7 --set autoencoder="$work/chest/autoencoder" \
+    --set start="$work/chest/text-begun" --set steps=3200 --set rate=0.0008 --set seed=2
 }
 
 fundus() {

@@ -157,12 +157,20 @@ def texts(path: Path) -> str:
         counterparts |= {name: figure, f"{name} of real ones": figure["floor"]} if name in REALISM else {}
     counterparts |= {f"auprc of {name}": one["auprc"] for name, one in found.get("cams", {}).items()}
     counterparts |= {f"healthy ones change, {name}": one for name, one in found.get("normal", {}).items()}
-    placed = {name: one for name, one in found.get("induced", {}).items() if name not in ("findings", "sentences")}
-    placed["severity"] = placed.get("severity", {}).get("mean")
-    for rows in (counterparts, placed, found.get("cost", {})):
+    for rows in (counterparts, _placed(found.get("induced", {})), found.get("cost", {}), found.get("exact", {})):
         lines = [[name, _plain(one)] for name, one in rows.items()]
         parts += ["\n".join(_line(cells) for cells in (["", "value"], ["---"] * 2, *lines)) + "\n"] if lines else []
     return "\n".join([*parts, f"`{found['command']}`\n"])
+
+
+def _placed(induced: dict) -> dict:
+    """What came of sentences, as rows: in all, and of each finding what judge and classifier see of it."""
+    rows = {name: one for name, one in induced.items() if name not in ("findings", "sentences", "severity")}
+    rows |= {"rank correlation of size and word": induced["severity"]["mean"]} if induced else {}
+    for finding, one in induced.get("findings", {}).items():
+        rows |= {f"{finding}, {who}": share for who, share in one.items()}
+        rows |= {f"{finding}, rank correlation": induced["severity"][finding]}
+    return rows
 
 
 def _plain(figure: dict | float | None) -> str:
