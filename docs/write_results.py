@@ -151,7 +151,8 @@ def agent(path: Path) -> str:
 def texts(path: Path) -> str:
     """The tables of `bench/latent_text.py`: normal counterparts beside the CAMs, and disease placed by sentences."""
     found = json.loads(path.read_text())
-    parts = [f"## A latent diffusion told a text: {path.stem.removeprefix('latent-text-')}, {found['n']} phantoms\n"]
+    count = f", {found['n']} phantoms" if "removed" in found else ""  # the other parts say how many they asked
+    parts = [f"## A latent diffusion told a text: {path.stem.removeprefix('latent-text-')}{count}\n"]
     counterparts = dict(found.get("removed", {}))
     for name, figure in counterparts.pop("realism", {}).get("metrics", {}).items():
         counterparts |= {name: figure, f"{name} of real ones": figure["floor"]} if name in REALISM else {}

@@ -93,8 +93,7 @@ def healthy(manifest: Manifest) -> str:
     """The target that asks for every disease of a manifest to go."""
     if manifest.exclusive:
         return "normal"
-    benign = {manifest.normal, *manifest.confounders}
-    return ",".join(f"{name}=0" for name in manifest.classes if name not in benign)
+    return ",".join(f"{name}=0" for name in manifest.classes if name not in manifest.benign)
 
 
 def fitted(classifier: Classifier, shape: tuple[int, ...]) -> Classifier:

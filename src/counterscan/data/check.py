@@ -117,8 +117,7 @@ def _inspect_all(manifest: Manifest, workers: int) -> Iterator[Finding]:
 
 def _healthy(manifest: Manifest, case: Case) -> bool:
     """Is the case known to show no disease?"""
-    benign = {manifest.normal, *manifest.confounders}
-    known = [value for name, value in case.labels.items() if name not in benign]
+    known = [value for name, value in case.labels.items() if name not in manifest.benign]
     return bool(case.labels) and None not in known and not manifest.diseased(case)
 
 

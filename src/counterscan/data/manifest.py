@@ -20,6 +20,7 @@ from counterscan.errors import ManifestError, did_you_mean
 
 _RESERVED = "path label split fold patient_id mask_path twin_path box source licence report seed index slice age sex"
 RESERVED = frozenset(_RESERVED.split())
+Labels = dict[str, int | None]  # 1 shown, 0 not, None unknown
 VALUES = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "": None}
 NORMAL = re.compile(r"(normal|healthy|negative|none|no[_ -].*)", re.IGNORECASE)
 
@@ -33,7 +34,7 @@ class Case:
 
     path: Path
     name: str
-    labels: dict[str, int | None] = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
     split: str = ""
     fold: int | None = None
     patient: str = ""
@@ -86,10 +87,14 @@ class Manifest:
         """The patient of each case; a case without one is its own."""
         return tuple(case.patient or case.name for case in self.cases)
 
+    @property
+    def benign(self) -> frozenset[str | None]:
+        """The classes that are no disease."""
+        return frozenset((self.normal, *self.confounders))
+
     def diseased(self, case: Case) -> bool:
         """Does `case` show any class that is a disease?"""
-        benign = {self.normal, *self.confounders}
-        return any(value == 1 and name not in benign for name, value in case.labels.items())
+        return any(value == 1 and name not in self.benign for name, value in case.labels.items())
 
     def leaks(self, column: str) -> tuple[str, ...]:
         """Patients who are in more than one `"split"` or `"fold"`, a sentence each."""
@@ -151,9 +156,9 @@ def read_manifest(path: str | Path, dataset: str | Path | None = None) -> Manife
     names = safe_names([row["path"] for row in rows])
     taken = {*_own(columns), *(() if exclusive else classes)}
     free = {column: place for place, column in enumerate(columns) if column not in taken}
-    alike: dict[tuple[int | None, ...], dict[str, int | None]] = {}
+    alike: dict[tuple[int | None, ...], Labels] = {}
     cases = tuple(
-        _case(table, number, row, name, _labels(table, number, row, classes, exclusive, alike), free, told)
+        _case(table, number, row, name, _once(alike, _labels(table, number, row, classes, exclusive)), free, told)
         for number, (row, name) in enumerate(zip(rows, names, strict=True), 2)
     )
     _unique(table, cases)
@@ -209,26 +214,21 @@ def _is_class(values: set[str]) -> bool:
     return values <= VALUES.keys() and values != {""}
 
 
-def _labels(
-    table: Path,
-    number: int,
-    row: Mapping[str, str],
-    classes: Sequence[str],
-    exclusive: bool,
-    alike: dict[tuple[int | None, ...], dict[str, int | None]],
-) -> dict[str, int | None]:
-    """The labels of a row; rows that are `alike` in them have one dict between them."""
+def _labels(table: Path, number: int, row: Mapping[str, str], classes: Sequence[str], exclusive: bool) -> Labels:
     if exclusive:
-        known = {name: int(row["label"] == name) if row["label"] else None for name in classes}
-        return alike.setdefault(tuple(known.values()), known)
+        return {name: int(row["label"] == name) if row["label"] else None for name in classes}
     for name in classes:
         if row[name] not in VALUES:
             raise ManifestError(
                 f"{table} row {number} has {row[name]!r} under {name!r}; "
                 "write 1 (present), 0 (absent) or nothing (unknown)"
             )
-    known = {name: VALUES[row[name]] for name in classes}
-    return alike.setdefault(tuple(known.values()), known)
+    return {name: VALUES[row[name]] for name in classes}
+
+
+def _once(alike: dict[tuple[int | None, ...], Labels], labels: Labels) -> Labels:
+    """The dict of the first row that had these labels: rows that are alike have one between them."""
+    return alike.setdefault(tuple(labels.values()), labels)
 
 
 def _case(
@@ -236,7 +236,7 @@ def _case(
     number: int,
     row: Row,
     name: str,
-    labels: dict[str, int | None],
+    labels: Labels,
     free: Mapping[str, int],
     told: DatasetFile,
 ) -> Case:

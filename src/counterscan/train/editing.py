@@ -66,9 +66,8 @@ def open_parts(manifest: Manifest, card: Card, *, fold: int, flip: bool = False)
 
 def indices_of(findings: str, manifest: Manifest, card: Card) -> list[int]:
     """The positions of the comma-separated `findings`, or of every class that is a disease."""
-    benign = {manifest.normal, *manifest.confounders}
     named = [name.strip() for name in findings.split(",") if name.strip()]
-    return [card.index(name) for name in named or [name for name in card.classes if name not in benign]]
+    return [card.index(name) for name in named or [name for name in card.classes if name not in manifest.benign]]
 
 
 def editor_networks(card: Card, classifier: Classifier, start: str = "") -> tuple[nn.Module, nn.Module]:

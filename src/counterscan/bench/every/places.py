@@ -125,6 +125,5 @@ def _well(manifest: Manifest) -> list[Case]:
 
 
 def _coming(manifest: Manifest, kind: str) -> str:
-    benign = {manifest.normal, *manifest.confounders}
-    diseases = [name for name in manifest.classes if name not in benign]
+    diseases = [name for name in manifest.classes if name not in manifest.benign]
     return f"{COMES.get(kind) or diseases[0]}=1"

@@ -232,8 +232,7 @@ class TextDiffusionTask:
 
 def showing(images: Images) -> list[Tensor]:
     """For each class that is a finding and is shown at all, the numbers of the images that show it."""
-    benign = {images.manifest.normal, *images.manifest.confounders}
-    columns = [index for index, name in enumerate(images.manifest.classes) if name not in benign]
+    columns = [index for index, name in enumerate(images.manifest.classes) if name not in images.manifest.benign]
     found = [torch.nonzero(images.labels[:, column] == 1)[:, 0] for column in columns]
     return [numbers for numbers in found if len(numbers)]
 
