@@ -164,7 +164,7 @@ class Bench:
 
     def _asked(self) -> Path:
         """The phantoms that are explained, and others."""
-        return self.archive("asked", max(4 * self.arguments.n, 800), SEED)
+        return self.archive("asked", max(4 * self.arguments.n, 800), self.arguments.seed)
 
     def _dataset(self, archive: Path) -> Path | None:
         known = archive / "prognosis.toml"
@@ -313,6 +313,7 @@ def main() -> None:
     parser.add_argument("--models", default="", help="folder of classifier, judge and diffusion-autoencoder")
     parser.add_argument("--n", type=int, default=200, help="images that are explained")
     parser.add_argument("--compared", type=int, default=40, help="of these, that the attributions explain as well")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the phantoms that are explained")
     parser.add_argument("--fit", type=int, default=8000, help="phantoms, of whose training part the agent is made")
     parser.add_argument("--target", default="", help="what is asked for, by default that the disease is gone")
     parser.add_argument("--middling", type=float, default=0.3, help="the probability that is asked for in between")

@@ -73,6 +73,26 @@ text() { # class-level prompts; after cxr, whose classifier and judge are asked,
   counterscan score "$work/measured/cxr-text" --json results/cxr_lesion_masks-latent-text.json
 }
 
+asked() { # set, its black box, a judge, the target: nothing is known of the box but what it answers
+  local name=$1 box=$2 judge=$3 target=$4 server
+  counterscan train diffusion-autoencoder --data "$work/$name" --out "$work/agents/$name/codec" --set steps=600 \
+    --set start=chest/diffusion-autoencoder --set rate=0.0005 --resume
+  set -- --prior "$work/agents/$name/codec" --classifier http://127.0.0.1:8765
+  counterscan classifier serve "$box" &
+  server=$!
+  until curl --silent --fail --output /dev/null http://127.0.0.1:8765/health; do kill -0 $server && sleep 1; done
+  counterscan fit "$work/$name" "$@" --fold 2 --fold 3 --fold 4 --out "$work/agents/$name/agent"
+  counterscan explain "$work/$name" "$@" --fold 0 --judge "$judge" --target "$target" --with diffusion-autoencoder \
+    --set fitted="$work/agents/$name/agent" --set sure=0.97 --out "$work/measured/agent-$name"
+  kill $server
+  counterscan score "$work/measured/agent-$name" --judge "$judge" --json "results/real_$name-diffusion-autoencoder.json"
+}
+
+agent() { # after ct and cxr: their classifiers behind HTTP, those of fold 0 for ct
+  asked cxr "$work/cxr-classifier" "$work/cxr-judge" normal
+  asked ct "$work/folds/0/classifier" "$work/folds/0/judge" tumour=0
+}
+
 classifiers() { # set, phantoms to go on from, radius of the robust one
   local to=$work/retina/$1 kind=$2 radius=$3
   set -- --data "$work/$1" --set flip=true --set rate=0.0005 --resume
@@ -111,4 +131,4 @@ oct() {
   retina oct_kermany oct oct
 }
 
-for one in ${2:-ct kits cxr text fundus oct}; do "$one"; done
+for one in ${2:-ct kits cxr text agent fundus oct}; do "$one"; done

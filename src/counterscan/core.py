@@ -183,7 +183,8 @@ class Finding:
     """What a counterfactual method found: `images`, and where it has them its `reconstruction` and the `path` there.
 
     `deviation` `(b, 1, *spatial)` says how far repeated draws differ there, as a share of the window. `cases` are facts
-    about each image in plain words and numbers, such as how strongly it had to be pushed.
+    about each image in plain words and numbers, such as how strongly it had to be pushed. `heatmap` `(b, 1, *spatial)`
+    is where the change lies, of a method that cannot place it to the pixel; without it the change itself is the map.
     """
 
     images: Tensor
@@ -191,6 +192,7 @@ class Finding:
     path: Tensor | None = None
     cases: Sequence[Mapping[str, Any]] = ()
     deviation: Tensor | None = None
+    heatmap: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -198,11 +200,11 @@ class Explanation:
     """What an explainer found for a batch, with all that is needed to judge it and to recompute it.
 
     `images`, `counterfactual` and `reconstruction` are `(b, c, *spatial)` in [-1, 1]; `heatmap` `(b, 1, *spatial)` is
-    not negative: for a counterfactual the size of the change as a share of the window. `before` and `after` are
-    log-odds `(b, k)`, `found` `(b,)` says whether the counterfactual reached the target. `path`
-    `(b, frames, c, *spatial)` is the way there, where it was asked for; `deviation` `(b, 1, *spatial)` how far repeated
-    draws of the change differ, as a share of the window. `meta` holds the explainer's repr, seed,
-    queries, seconds and version, and per image facts in `meta["cases"]` where there are any.
+    not negative: for a counterfactual the size of the change as a share of the window, as finely as the method places
+    it. `before` and `after` are log-odds `(b, k)`, `found` `(b,)` says whether the counterfactual reached the target.
+    `path` `(b, frames, c, *spatial)` is the way there, where it was asked for; `deviation` `(b, 1, *spatial)` how far
+    repeated draws of the change differ, as a share of the window. `meta` holds the explainer's repr, seed, queries,
+    seconds and version, and per image facts in `meta["cases"]` where there are any.
     """
 
     images: Tensor

@@ -368,3 +368,8 @@ def test_several_reasons_move_no_coordinate_twice():
 def test_an_agent_can_be_given_as_an_object():
     assert isinstance(FITTED.fitted, Agent)
     assert dataclasses.replace(FITTED) == FITTED
+
+
+def test_the_map_of_a_code_without_places_is_the_change_itself():
+    found = explain("a=0")
+    torch.testing.assert_close(found.heatmap, found.difference.abs().mean(1, keepdim=True) / 2)

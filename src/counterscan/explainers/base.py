@@ -73,12 +73,13 @@ class CounterfactualExplainer(Explainer):
         counterfactual = found.images.detach().clamp(-1, 1).to(images.dtype)
         after = _answers(classifier, counterfactual)
         reference = images if found.reconstruction is None else found.reconstruction
+        changed = (counterfactual - reference).abs().mean(1, keepdim=True) / 2
         return {
             "counterfactual": counterfactual,
             "reconstruction": found.reconstruction,
             "path": found.path,
             "deviation": found.deviation,
-            "heatmap": (counterfactual - reference).abs().mean(1, keepdim=True) / 2,
+            "heatmap": changed if found.heatmap is None else found.heatmap.detach().float(),
             "before": before,
             "after": after,
             "found": target.reached(after),

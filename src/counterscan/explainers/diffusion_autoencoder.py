@@ -12,7 +12,9 @@ The paper's code is not public, and what is known of it is its outline. So these
   is the least improbable one (Mahalanobis) in closed form, where linear codes' public code steps by hand;
 - the black box confirms: it is asked along a bracket of lengths, and the smallest that reaches the target is found by
   narrowing it down; no step leads out of where the codes of real images lie;
-- the change is measured against the reconstruction, and where that alone changes the answer nothing counts as found.
+- the change is measured against the reconstruction, and where that alone changes the answer nothing counts as found;
+- the map of the change is blurred by half a place of the code: regions are drawn anew place by place, and which pixel
+  of one changes most is the codec's noise.
 """
 
 from collections.abc import Sequence
@@ -26,6 +28,7 @@ from torch import Tensor
 
 from counterscan.core import Classifier, Finding, Target
 from counterscan.errors import CounterscanError, WeightsError, check_one_of
+from counterscan.explainers.attribution.substrate import blurred
 from counterscan.explainers.base import CounterfactualExplainer
 from counterscan.explainers.latent_agent.agent import Agent
 from counterscan.explainers.latent_agent.distillation import CLIP
@@ -143,7 +146,7 @@ class DiffusionAutoencoder(CounterfactualExplainer):
             case["reconstruction_flips"] = one
             if answers is not None:
                 case["answers"] = [_rounded(frame) for frame in answers[row]]
-        return Finding(kept, coded.images, frames, told)
+        return Finding(kept, coded.images, frames, told, heatmap=self._map(kept - coded.images))
 
     def _coded(self, classifier: Classifier, images: Tensor) -> Coded:
         latents = self.codec.encode(images)
@@ -159,6 +162,12 @@ class DiffusionAutoencoder(CounterfactualExplainer):
         shift = start - self.agent.log_odds(coded.latents)[:, columns]
         question = Question(self.agent, asked, shift)
         return self.way.smallest(question, Demand.of(target, start, self.sure), coded.latents, barred)
+
+    def _map(self, change: Tensor) -> Tensor | None:
+        """Where the `change` lies `(b, 1, *spatial)`, by half a place of the code; None for a code without places."""
+        if self.agent.maps is None:
+            return None
+        return blurred(change.abs().mean(1, keepdim=True) / 2, 0.5 / self.agent.maps[1])
 
     def _frames(self, look: Look, coded: Coded, found: Trace) -> tuple[Tensor, Tensor]:
         """Images `(b, frames, ...)` from the reconstruction to what was found, and the answers `(b, frames, k)`."""

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from counterscan.errors import CounterscanError
-from counterscan.explainers.attribution.substrate import check_fill, substrate
+from counterscan.explainers.attribution.substrate import blurred, check_fill, substrate
 
 IMAGES = torch.rand(2, 3, 20, 30, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -30,3 +30,12 @@ def test_a_blur_keeps_what_is_flat_and_takes_away_a_spot(shape):
 def test_what_is_no_substrate_is_refused(wrong, said):
     with pytest.raises(CounterscanError, match=f"gradient: fill.*{said}"):
         check_fill(wrong, "gradient: fill")
+
+
+def test_a_blur_keeps_a_constant_to_its_edge_and_spreads_a_point_by_its_share_of_the_side():
+    torch.testing.assert_close(blurred(torch.ones(1, 2, 9, 12), 0.1), torch.ones(1, 2, 9, 12))
+    point = torch.zeros(1, 1, 65, 65)
+    point[0, 0, 32, 32] = 1
+    spread = blurred(point, 0.04)[0, 0]
+    place = torch.arange(65) - 32.0
+    assert float((spread.sum(0) * place**2).sum().sqrt()) == pytest.approx(0.04 * 65, rel=1e-3)

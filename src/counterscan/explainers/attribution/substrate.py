@@ -26,7 +26,7 @@ def substrate(images: Tensor, fill: Fill) -> Tensor:
     `border`, as None, the median of each channel's outermost pixels: air, in most scans.
     """
     if fill == "blur":
-        return _blurred(images)
+        return blurred(images)
     if fill == "mean":
         values = images.flatten(2).mean(2)
     elif fill is None or fill == "border":
@@ -43,11 +43,14 @@ def border_median(images: Tensor) -> Tensor:
     return images[:, :, ~inside].median(2).values
 
 
-def _blurred(images: Tensor) -> Tensor:
-    """A Gaussian along each axis; at the edge its weights are those of the pixels that exist."""
+def blurred(images: Tensor, share: float = BLUR) -> Tensor:
+    """`images` `(b, c, *spatial)` after a Gaussian along each axis, whose deviation is that `share` of the side.
+
+    At the edge its weights are those of the pixels that exist.
+    """
     for axis, side in enumerate(images.shape[2:], start=2):
         place = torch.arange(side, dtype=images.dtype, device=images.device)
-        weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * (BLUR * side) ** 2))
+        weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * (share * side) ** 2))
         weights = weights / weights.sum(1, keepdim=True)
         images = (images.movedim(axis, -1) @ weights.T).movedim(-1, axis)
     return images
