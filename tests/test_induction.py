@@ -58,6 +58,18 @@ def test_the_command_draws_measures_and_says_so(prior, films, tmp_path):
     assert (tmp_path / "out" / "index.html").exists()
 
 
+def test_a_scan_that_shows_it_already_keeps_its_picture_and_is_not_measured(prior, films, tmp_path):
+    words = ["induce", str(films), "--prompt", "no pleural effusion", "--prior", prior, "--out", str(tmp_path / "out")]
+    told = CliRunner().invoke(app, [*words, "--classifier", "chest/classifier", "--set", "draws=1"])
+    assert told.exit_code == 0, told.output
+    rows = list(csv.DictReader((tmp_path / "out" / "placement.csv").open()))
+    already = [row for row in rows if row["already"] == "1"]
+    assert already, "a phantom of the two has no effusion"
+    assert all(set(row.values()) == {row["case"], "1", ""} for row in already)
+    assert f"of {len(rows) - len(already)} lie where the prompt says" in told.output
+    assert "there already and keep" in told.output
+
+
 def test_what_is_asked_is_what_the_prompt_says(prior, films, tmp_path):
     words = {"prior": prior, "classifier": "chest/classifier", "out": tmp_path}
     induction = prepare_induction([films], "Large nodule in the RUL, no effusion", **words)

@@ -17,13 +17,14 @@ from counterscan.engine import Job, Outcome, run
 from counterscan.errors import CounterscanError
 from counterscan.jobs import prepare
 from counterscan.metrics.placement import Placement, placements
+from counterscan.metrics.validity import attempted
 from counterscan.priors.text import load_text_prior
 from counterscan.prompts import Mention, Reading, read, report
 from counterscan.score import case_folders
 
 METHOD = "latent-text"
 TABLE = "placement.csv"
-COLUMNS = ("case", "found", "side", "zone", "left", "height", "area", "size", "agrees")
+COLUMNS = ("case", "already", "found", "side", "zone", "left", "height", "area", "size", "agrees")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,10 @@ def prepare_induction(
 
 
 def induce(induction: Induction) -> tuple[Outcome, list[dict[str, Any]]]:
-    """Run the job, measure each change, and write OUT/placement.csv; what became of the scans, and its rows."""
+    """Run the job, measure each change, and write OUT/placement.csv; what became of the scans, and its rows.
+
+    Of scans that show `already` what is asked for, which keep their picture, a row says no more.
+    """
     outcome = run(induction.job)
     rows = [_row(folder, induction.reading.mentions) for folder in case_folders(induction.job.out)]
     shown = [{name: _short(value) for name, value in row.items()} for row in rows]
@@ -67,11 +71,13 @@ def induce(induction: Induction) -> tuple[Outcome, list[dict[str, Any]]]:
 
 def _row(folder: Path, mentions: Sequence[Mention]) -> dict[str, Any]:
     explanation = Explanation.load(folder)
+    if not attempted(explanation)[0]:
+        return dict.fromkeys(COLUMNS, "") | {"case": folder.name, "already": 1}
     assert explanation.difference is not None, "latent-text finds counterfactuals"
     (placed,) = placements(explanation.difference)
     told = {name: getattr(placed, name) for name in ("side", "zone", "left", "height", "area", "size")}
     agrees = int(agreement(placed, mentions))
-    return {"case": folder.name, "found": int(explanation.found[0]), **told, "agrees": agrees}
+    return {"case": folder.name, "already": 0, "found": int(explanation.found[0]), **told, "agrees": agrees}
 
 
 def agreement(placed: Placement, mentions: Sequence[Mention]) -> bool:

@@ -45,9 +45,10 @@ def induce(
         typer.echo(json.dumps(asked.job.describe(), indent=1))
         return
     outcome, rows = induce(asked)
-    for row in rows:
+    drawn = [row for row in rows if not row["already"]]
+    for row in drawn:
         typer.echo("{case}: {side} {zone}, {area:.1%} of the image; ".format(**row) + _verdict(row))
-    typer.echo(f"{sum(row['agrees'] for row in rows)} of {len(rows)} lie where the prompt says: {out / TABLE}")
+    typer.echo(f"{sum(row['agrees'] for row in drawn)} of {len(drawn)} lie where the prompt says: {out / TABLE}")
     told(asked.job, outcome)
 
 
