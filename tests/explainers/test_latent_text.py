@@ -10,10 +10,10 @@ from torch.nn import functional
 from counterscan.classifiers.torch import TorchClassifier
 from counterscan.core import Card, Target
 from counterscan.errors import CounterscanError
-from counterscan.explainers.latent_text import LatentText, agreed
+from counterscan.explainers.latent_text import LADDER, LatentText, agreed, sized
 from counterscan.explainers.text_guided.drawing import SCHEDULE, Rung, levels_of, region_of
 from counterscan.explainers.text_guided.wording import asked, seen
-from counterscan.prompts import normal_text
+from counterscan.prompts import Mention, normal_text
 
 SIDE = 32
 CARD = Card(name="corner", shape=(1, SIDE, SIDE), classes=("effusion", "nodule"))
@@ -239,3 +239,34 @@ def test_rungs_take_what_is_given():
     explainer = LatentText(Drawn(), strength=0.5, guidance=2.0)
     assert {(rung.strength, rung.guidance) for rung in explainer.ladder} == {(0.5, 2.0)}
     assert isinstance(explainer.ladder[0], Rung)
+
+
+def test_what_is_called_small_is_drawn_in_less_of_the_image_than_what_is_called_large_on_every_rung():
+    shares = {}
+    for word in ("small", "moderate", "large"):
+        explainer = LatentText(Drawn(), prompt=f"{word} left pleural effusion", strength=0.5)
+        shares[word] = [rung.share for rung in explainer.ladder]
+        assert shares[word] == sorted(shares[word])
+        assert {rung.strength for rung in explainer.ladder} == {0.5}
+        assert LatentText(Drawn(), prompt=f"{word} left pleural effusion", placed=False).ladder == LADDER
+    assert max(shares["small"]) < min(shares["moderate"])
+    assert max(shares["moderate"]) < min(shares["large"])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [],
+        [Mention("effusion", True)],
+        [Mention("effusion", False, "small")],
+        [Mention("effusion", True, "small"), Mention("nodule", True, "large")],
+        [Mention("effusion", True, "small"), Mention("nodule", True)],
+    ],
+)
+def test_without_one_size_of_all_that_is_there_the_rungs_stay_as_they_are(said):
+    assert sized(LADDER, said) == LADDER
+
+
+def test_what_is_gone_has_no_size():
+    said = [Mention("effusion", True, "small"), Mention("nodule", False, "large")]
+    assert sized(LADDER, said) == sized(LADDER, said[:1]) != LADDER

@@ -7,7 +7,7 @@ Changes:
 - the texts are made from what the classifier says and what is asked of it (`text_guided/wording.py`), unless given;
 - guidance goes from the text of the finding to that of its absence, not from an empty one;
 - only where the two texts disagree about the image anything is drawn anew (`text_guided/drawing.py`), and only where
-  a side and a zone that the prompt names are;
+  a side and a zone that the prompt names are, and as much of it as a size that it names calls for;
 - the change is measured against the image's own reconstruction and added to the image itself, which keeps all detail
   that latents do not hold; it is the mean over several noises, without what they do not agree on;
 - strength and guidance climb a short ladder, and stop where the classifier answers as asked; where it never does with
@@ -36,6 +36,7 @@ from counterscan.prompts import Mention, read
 from counterscan.prompts.places import FILM, area_of
 from counterscan.registry import EXPLAINERS
 
+SIZES = {"small": (0.06, 0.12), "moderate": (0.15, 0.3), "large": (0.35, 0.8)}  # of the region, from rung to rung
 LADDER = (Rung(0.06, 0.7, 3.0), Rung(0.12, 0.9, 4.0), Rung(0.25, 0.9, 5.0), Rung(0.5, 0.9, 6.0), Rung(0.8, 1.0, 6.0))
 
 
@@ -49,8 +50,8 @@ class LatentText(CounterfactualExplainer):
     of the noise as a share of the `steps` from nothing but noise, and the `guidance`; the last two stay at what is
     given where it is not 0. An image stays on the first rung where the target's score passes `margin`, or else on the
     one where it is highest. `draws` noises are averaged, or the latents are `inverted`, which needs none. `edit` and
-    `keep` are mask files: nothing changes outside the one, nor inside the other. Where the images are chest films and
-    `placed` is set, what the prompt says of side and zone bounds the places that are drawn anew.
+    `keep` are mask files: nothing changes outside the one, nor inside the other. Where `placed` is set, what the prompt
+    says of size bounds how many places are drawn anew, and on chest films what it says of side and zone which.
     """
 
     prior: TextPrior
@@ -76,7 +77,7 @@ class LatentText(CounterfactualExplainer):
     def ladder(self) -> tuple[Rung, ...]:
         """The rungs, with what is given in place of their own."""
         given = {name: value for name, value in (("strength", self.strength), ("guidance", self.guidance)) if value}
-        return tuple(replace(rung, **given) for rung in LADDER)
+        return sized(tuple(replace(rung, **given) for rung in LADDER), self._said if self.placed else ())
 
     @torch.no_grad()
     def run(self, classifier: Classifier, images: Tensor, target: Target) -> Finding:
@@ -112,14 +113,20 @@ class LatentText(CounterfactualExplainer):
         """Where on the latents the prompt speaks of, `(b, 1, h, w)` in {0, 1}; what is to go may be anywhere."""
         if not (self.placed and self.prompt and self.prior.card.modality == FILM):
             return answers.new_ones(1, 1, h, w)
-        said = read(self.prompt, self.prior.card.classes).mentions
         areas = []
         for row in answers:
-            meant = [one for one in said if one.present]
+            meant = [one for one in self._said if one.present]
             for name in (card.classes[index] for index, p in target.wanted if p < 0.5 and row[index] > 0):
-                meant += [one for one in said if one.finding == name and not one.present] or [Mention(name, False)]
+                meant += [one for one in self._said if one.finding == name and not one.present] or [
+                    Mention(name, False)
+                ]
             areas.append(area_of(meant, h, w))
         return torch.stack(areas)[:, None]
+
+    @cached_property
+    def _said(self) -> tuple[Mention, ...]:
+        """What the prompt says."""
+        return tuple(read(self.prompt, self.prior.card.classes).mentions)
 
     @cached_property
     def _free(self) -> Tensor:
@@ -160,6 +167,19 @@ class Nearest:
         self.images[kept], self.deviation[kept], self.scores[kept] = tried[nearer], deviation[nearer], scores[nearer]
         for row in kept.tolist():
             self.cases[row] |= facts
+
+
+def sized(ladder: tuple[Rung, ...], said: Sequence[Mention]) -> tuple[Rung, ...]:
+    """The rungs, their shares of the places as what is `said` to be there is small, moderate or large.
+
+    A small one that takes more noise or guidance to be seen stays smaller than a large one that is seen at once. Where
+    sizes differ, or none is said, the rungs stay as they are.
+    """
+    words = {mention.severity for mention in said if mention.present}
+    if len(words) != 1 or not (words & SIZES.keys()):
+        return ladder
+    (low, high), (first, last) = SIZES[words.pop()], (LADDER[0].share, LADDER[-1].share)
+    return tuple(replace(rung, share=low + (high - low) * (rung.share - first) / (last - first)) for rung in ladder)
 
 
 def agreed(change: Tensor, deviation: Tensor) -> Tensor:
