@@ -79,8 +79,9 @@ IMAGES = drawn(12, seed=1)
 
 
 def explain(text, images=IMAGES, explainer=FITTED, black_box=None, **changed):
+    """To the border of the answer, where no more is asked for."""
     black_box = black_box or Plane()
-    explainer = dataclasses.replace(explainer, **changed)
+    explainer = dataclasses.replace(explainer, **{"sure": 0.5, **changed})
     return explainer(BlackBox(black_box), images, Target.parse(text, black_box.card))
 
 
@@ -189,6 +190,12 @@ def test_a_black_box_is_made_as_sure_as_asked_for():
     assert (faint.after[asked][:, :2].sigmoid().amax(1) > 0.4).all()
     with pytest.raises(CounterscanError, match=r"0\.5 <= sure < 1"):
         dataclasses.replace(FITTED, sure=1.0)
+
+
+def test_what_is_asked_to_go_is_gone_unless_less_is_asked_for():
+    answer = FITTED(BlackBox(Plane()), IMAGES, Target.parse("a=0", Plane.card))
+    assert answer.found.all()
+    assert (answer.after[attempted(answer), 0].sigmoid() < 0.1).all(), "within a tenth of the 0 that was asked for"
 
 
 def test_a_curved_border_is_found_by_an_agent_with_bumps():

@@ -62,9 +62,9 @@ class DiffusionAutoencoder(CounterfactualExplainer):
     one (`mahalanobis`), the shortest (`euclidean`), or the shortest of so many `entries` of the code (`sparse`). At
     most `queries` are asked an image, all told; the code stays within the radius of a share `plausible` of those that
     the agent was fitted to. A class that is asked for at 1 or 0 is followed until the black box is `sure` that it is
-    there, or is not; 0.5 is the shortest step that changes its answer. With `path` the explanation keeps `frames`
-    images from the reconstruction to what was found, and `cases` what the black box says of each, at `frames` - 2
-    queries more.
+    there, or is not; 0.5 asks for the shortest step that changes its answer, with which lesions fade and do not go.
+    With `path` the explanation keeps `frames` images from the reconstruction to what was found, and `cases` what the
+    black box says of each, at `frames` - 2 queries more.
     """
 
     codec: ImageCodec
@@ -72,7 +72,7 @@ class DiffusionAutoencoder(CounterfactualExplainer):
     step: str = "infill"
     entries: int = 8
     queries: int = 12
-    sure: float = 0.5
+    sure: float = 0.97
     plausible: float = 0.995
     path: bool = False
     frames: int = 7
