@@ -113,13 +113,11 @@ class LatentText(CounterfactualExplainer):
         """Where on the latents the prompt speaks of, `(b, 1, h, w)` in {0, 1}; what is to go may be anywhere."""
         if not (self.placed and self.prompt and self.prior.card.modality == FILM):
             return answers.new_ones(1, 1, h, w)
-        areas = []
+        said, areas = self._said, []
         for row in answers:
-            meant = [one for one in self._said if one.present]
+            meant = [one for one in said if one.present]
             for name in (card.classes[index] for index, p in target.wanted if p < 0.5 and row[index] > 0):
-                meant += [one for one in self._said if one.finding == name and not one.present] or [
-                    Mention(name, False)
-                ]
+                meant += [one for one in said if one.finding == name and not one.present] or [Mention(name, False)]
             areas.append(area_of(meant, h, w))
         return torch.stack(areas)[:, None]
 
