@@ -75,7 +75,7 @@ text() { # class-level prompts; after cxr, whose classifier and judge are asked,
 
 asked() { # set, its black box, a judge, the target: nothing is known of the box but what it answers
   local name=$1 box=$2 judge=$3 target=$4 server
-  counterscan train diffusion-autoencoder --data "$work/$name" --out "$work/agents/$name/codec" --set steps=600 \
+  counterscan train diffusion-autoencoder --data "$work/$name" --out "$work/agents/$name/codec" --set steps=400 \
     --set start=chest/diffusion-autoencoder --set rate=0.0005 --resume
   set -- --prior "$work/agents/$name/codec" --classifier http://127.0.0.1:8765
   counterscan classifier serve "$box" &
