@@ -44,6 +44,7 @@ from counterscan.data.manifest import read_manifest
 from counterscan.engine import Job, run
 from counterscan.explainers.attribution.substrate import substrate
 from counterscan.explainers.base import AttributionExplainer
+from counterscan.explainers.diffusion_autoencoder import DiffusionAutoencoder
 from counterscan.explainers.latent_agent.agent import Agent
 from counterscan.jobs import prepare
 from counterscan.metrics.twin import LEAST
@@ -56,7 +57,7 @@ from counterscan.score import score_folder, with_truth
 TARGETS = {"abdomen": "tumour=0", "chest": "normal", "fundus": "dr=0", "oct": "normal"}
 SHOWN = ("flip_rate", "judge_flip_rate", "reconstruction_flip_rate", "pointing_game", "auprc", "twin_ratio")
 SEED = 20261
-SURE = 0.97  # that a finding is gone: with 0.9 the judge follows less often, with 0.99 more changes than the lesion
+SURE = DiffusionAutoencoder.sure  # that a finding is gone
 CLOSE = 0.1  # of the probability asked for
 OCCLUDED = 16  # pixels: the side of occlusion's window
 UP, DOWN = 250, 100  # steps of the published round trip
@@ -106,7 +107,7 @@ class Bench:
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """The figures of each method on the same images."""
-        settings = (f"fitted={self.work / 'agent'}", f"queries={self.arguments.queries}", f"sure={SURE}")
+        settings = (f"fitted={self.work / 'agent'}", f"queries={self.arguments.queries}")
         codec = self.names["diffusion-autoencoder"]
         rows = {}
         for name, text in self._only({"removed": self.text, "middling": self._middling()}).items():

@@ -80,11 +80,14 @@ asked() { # set, its black box, a judge, the target: nothing is known of the box
   set -- --prior "$work/agents/$name/codec" --classifier http://127.0.0.1:8765
   counterscan classifier serve "$box" &
   server=$!
+  trap "kill $server" EXIT # a service that outlived its run would answer for the next set
   until curl --silent --fail --output /dev/null http://127.0.0.1:8765/health; do kill -0 $server || exit 1; sleep 1; done
+  kill -0 $server # and not another one on its port
   counterscan fit "$work/$name" "$@" --fold 2 --fold 3 --fold 4 --out "$work/agents/$name/agent"
   counterscan explain "$work/$name" "$@" --fold 0 --judge "$judge" --target "$target" --with diffusion-autoencoder \
     --set fitted="$work/agents/$name/agent" --out "$work/measured/agent-$name"
   kill $server
+  trap - EXIT
   counterscan score "$work/measured/agent-$name" --judge "$judge" --json "results/real_$name-diffusion-autoencoder.json"
 }
 

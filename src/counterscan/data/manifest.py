@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -87,7 +88,7 @@ class Manifest:
         """The patient of each case; a case without one is its own."""
         return tuple(case.patient or case.name for case in self.cases)
 
-    @property
+    @cached_property
     def benign(self) -> frozenset[str | None]:
         """The classes that are no disease."""
         return frozenset((self.normal, *self.confounders))

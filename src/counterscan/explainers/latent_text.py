@@ -36,7 +36,7 @@ from counterscan.prompts import Mention, read
 from counterscan.prompts.places import FILM, area_of
 from counterscan.registry import EXPLAINERS
 
-SIZES = {"small": (0.06, 0.12), "moderate": (0.15, 0.3), "large": (0.35, 0.8)}  # of the region, from rung to rung
+SIZES = {"small": (0.06, 0.12), "moderate": (0.15, 0.3), "large": (0.35, 0.8)}  # of the places, first and last rung
 LADDER = (Rung(0.06, 0.7, 3.0), Rung(0.12, 0.9, 4.0), Rung(0.25, 0.9, 5.0), Rung(0.5, 0.9, 6.0), Rung(0.8, 1.0, 6.0))
 
 
@@ -124,7 +124,7 @@ class LatentText(CounterfactualExplainer):
     @cached_property
     def _said(self) -> tuple[Mention, ...]:
         """What the prompt says."""
-        return tuple(read(self.prompt, self.prior.card.classes).mentions)
+        return read(self.prompt, self.prior.card.classes).mentions
 
     @cached_property
     def _free(self) -> Tensor:
