@@ -74,7 +74,7 @@ def drawn(n, seed=0):
     return (codes @ BASIS.T * SCALE + rest - rest @ BASIS @ BASIS.T).view(n, 1, SIDE, SIDE).clamp(-1, 1)
 
 
-FITTED = DiffusionAutoencoder(Linear()).fit(Plane(), drawn(200))
+FITTED = DiffusionAutoencoder(Linear()).fit(Plane(), drawn(600))
 IMAGES = drawn(12, seed=1)
 
 
@@ -94,7 +94,7 @@ def test_a_linear_black_box_is_learned_and_its_answers_are_flipped_at_the_border
     facts = FITTED.agent.facts
     assert facts["real"]["agreement"] > 0.98
     assert facts["edited"]["agreement"] > 0.98
-    assert facts["queries"] == 200 + 40  # 40 are held out, and their edits are asked about, too
+    assert facts["queries"] == 600 + 64  # of those held out edits are asked about, too
     answer = explain("a=0")
     asked = attempted(answer)
     assert asked.any()
@@ -278,7 +278,7 @@ def test_an_agent_is_used_from_the_folder_it_was_saved_in(tmp_path):
     FITTED.agent.save(tmp_path / "agent")
     built = build_explainer("diffusion-autoencoder", prior=Linear(), fitted=str(tmp_path / "agent"))
     assert torch.equal(explain("a=0", explainer=built).counterfactual, explain("a=0").counterfactual)
-    assert "agent of plane-reader, n=160" in repr(built)
+    assert "agent of plane-reader, n=480" in repr(built)
     assert "1.000 real" in repr(built)
 
 

@@ -60,11 +60,11 @@ class DiffusionAutoencoder(CounterfactualExplainer):
     `fitted` is an agent (see `fit`), or the folder that one was saved in. The `step` draws the smallest region of the
     code anew (`infill`; `mahalanobis` for a code without places, and where that is no help), or is the least improbable
     one (`mahalanobis`), the shortest (`euclidean`), or the shortest of so many `entries` of the code (`sparse`). At
-    most `queries` are asked an image, all told; the code stays within the radius of a share `plausible` of those that
-    the agent was fitted to. A class that is asked for at 1 or 0 is followed until the black box is `sure` that it is
-    there, or is not; 0.5 asks for the shortest step that changes its answer, with which lesions fade and do not go.
-    With `path` the explanation keeps `frames` images from the reconstruction to what was found, and `cases` what the
-    black box says of each, at `frames` - 2 queries more.
+    most `queries` are asked an image, all told; the code stays within the radius of a share `plausible` of real ones,
+    of patients whom the agent was not fitted to. A class that is asked for at 1 or 0 is followed until the black box is
+    `sure` that it is there, or is not; 0.5 asks for the shortest step that changes its answer, with which lesions fade
+    and do not go. With `path` the explanation keeps `frames` images from the reconstruction to what was found, and
+    `cases` what the black box says of each, at `frames` - 2 queries more.
     """
 
     codec: ImageCodec

@@ -114,6 +114,26 @@ def test_covariance_is_shrunk_as_a_library_does():
     assert torch.allclose(shrunk_covariance(u).double(), torch.from_numpy(expected), atol=1e-4)
 
 
+def test_few_patients_shrink_it_further_than_as_many_images_of_others():
+    generator = torch.Generator().manual_seed(4)
+    spread = torch.linspace(0.5, 2, 20)
+
+    def drawn(patients, each):  # images of one patient are alike
+        whose = torch.randn(patients, 20, generator=generator).repeat_interleave(each, 0)
+        return (whose + 0.1 * torch.randn(patients * each, 20, generator=generator)) * spread
+
+    few, names = drawn(12, 10), [f"p{index // 10}" for index in range(120)]
+    others = drawn(200, 1)
+
+    def surprise(covariance):  # Mahalanobis, of patients that it has not seen, against the sqrt(20) of a true one
+        return float((others @ torch.linalg.inv(covariance) * others).sum(1).sqrt().mean()) / 20**0.5
+
+    blind, aware = surprise(shrunk_covariance(few)), surprise(shrunk_covariance(few, names))
+    assert aware < 0.7 * blind
+    assert 0.5 < aware < 1.5
+    assert torch.equal(shrunk_covariance(few), shrunk_covariance(few, [str(index) for index in range(120)]))
+
+
 def test_fidelity_of_agents_that_are_known():
     answers = linear(latents(500))
     same = fidelity(answers, answers, ("a", "b"))

@@ -32,11 +32,11 @@ class Agent:
     """Log-odds `(b, k)` of `classes` for latents `(b, d)`.
 
     They are weight u + bias, `weight` being `(k, d)` and `bias` `(k,)`; or what the `reader` answers, if there is one.
-    `centre` `(d,)` and `covariance` `(d, d)` are those of the latents that it was fitted to, `radii` their sorted
-    Mahalanobis distances. `maps` says how many maps of how many places a side a latent is made of, None that it is of
-    none; then `findings` `(n, d)` are what stood out of the surroundings in some latents, 0 elsewhere, and `shows`
-    `(n,)` the classes that they show. `facts` tell which codec and classifier it belongs to, and how faithful it is;
-    they can be JSON.
+    `centre` `(d,)` and `covariance` `(d, d)` are those of the latents that it was fitted to, `radii` the sorted
+    Mahalanobis distances of latents, of other patients where `fit_agent` made it. `maps` says how many maps of how many
+    places a side a latent is made of, None that it is of none; then `findings` `(n, d)` are what stood out of the
+    surroundings in some latents, 0 elsewhere, and `shows` `(n,)` the classes that they show. `facts` tell which codec
+    and classifier it belongs to, and how faithful it is; they can be JSON.
     """
 
     classes: tuple[str, ...]
@@ -78,7 +78,7 @@ class Agent:
         return torch.linalg.solve_triangular(self._root, steps.T, upper=False).T
 
     def bound(self, share: float) -> float:
-        """The radius within which `share` of the latents lay that it was fitted to."""
+        """The radius within which `share` of the latents lay whose `radii` it has."""
         return float(self.radii.double().quantile(share))
 
     def room(self, latents: Tensor, step: Tensor, share: float) -> Tensor:

@@ -77,12 +77,14 @@ def distil(
     classes: Sequence[str],
     kind: str = "auto",
     maps: tuple[int, int] | None = None,
+    patients: Sequence[str] = (),
     **facts: Any,
 ) -> Agent:
     """An agent from latents `(n, d)` and a black box's log-odds `(n, k)`: `linear`, `network`, or `auto`, the better.
 
-    `maps` says how many maps of how many places a side a row of latents holds, by default d of one. Raises
-    CounterscanError for too few images, or for a kind that does not exist.
+    `maps` says how many maps of how many places a side a row of latents holds, by default d of one; `patients`, whose
+    each of them is, by default another's each. Raises CounterscanError for too few images, or for a kind that does not
+    exist.
     """
     check_request(len(latents), kind)
     fit = linear = ridge(latents, answers)
@@ -94,7 +96,7 @@ def distil(
         fit.weight.float(),
         fit.bias.float(),
         centre=latents.mean(0),
-        covariance=shrunk_covariance(latents),
+        covariance=shrunk_covariance(latents, patients),
         radii=latents[:0, 0],
         reader=fit.reader,
         maps=maps,
@@ -194,17 +196,22 @@ def _descend(reader: CodeReader, latents: Sequence[Tensor], wanted: Sequence[Ten
             within(step + 1, steps, "steps of the agent's network")
 
 
-def shrunk_covariance(latents: Tensor) -> Tensor:
-    """The covariance `(d, d)` of latents `(n, d)`, shrunk towards a sphere as far as their number asks for.
+def shrunk_covariance(latents: Tensor, patients: Sequence[str] = ()) -> Tensor:
+    """The covariance `(d, d)` of latents `(n, d)`, shrunk towards a sphere as far as the number of `patients` asks for.
 
-    Ledoit and Wolf, 2004, A well-conditioned estimator for large-dimensional covariance matrices.
+    Ledoit and Wolf, 2004, A well-conditioned estimator for large-dimensional covariance matrices, with patients
+    for what is drawn, and not images: slices of one patient are alike, and those of the next one are not like them.
     """
     x = (latents - latents.mean(0)).double()
     n, d = x.shape
     sample = x.T @ x / n
     sphere = sample.trace() / d * torch.eye(d, dtype=x.dtype)
     spread = (sample - sphere).square().sum()
-    noise = (x.square().sum(1).square().mean() - sample.square().sum()) / n
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(patients or map(str, range(n))):
+        rows.setdefault(name, []).append(row)
+    own = torch.stack([(x[one] @ x[one].T).square().sum() for one in rows.values()]) * (len(rows) / n) ** 2
+    noise = (own.mean() - sample.square().sum()) / len(rows)
     share = float((noise / spread.clamp_min(1e-300)).clamp(0, 1))
     return (share * sphere + (1 - share) * sample + 1e-6 * torch.eye(d, dtype=x.dtype)).float()
 
