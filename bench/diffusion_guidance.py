@@ -2,7 +2,9 @@
 
     python bench/diffusion_guidance.py fundus --work runs/guidance --n 200
     python bench/diffusion_guidance.py oct --work runs/guidance --n 200 --exact 24 --models runs/oct
+    python bench/diffusion_guidance.py grades --models runs/grades --denoiser fundus/denoiser
 
+`grades` are the fundus phantoms whose classifiers know five grades of retinopathy and not only whether there is any.
 Phantoms that nobody was trained on are drawn into WORK: those that are explained, and others as the real images. Each
 method explains them into a folder of its own, as `counterscan explain` does; then come validity under classifier and
 judge, distance to the true twin, change outside the lesion, distance to real images of the class asked for, and whether
@@ -41,8 +43,15 @@ from counterscan.score import score_folder
 
 TARGETS = {
     "fundus": {"removed": ("dr=0", ""), "added": ("dr=1", "")},
+    "grades": {
+        "removed": ("no_dr", ""),
+        "eased": ("mild", "severe=1"),
+        "worsened": ("severe", "mild=1"),
+        "added": ("proliferative", "no_dr=1"),
+    },
     "oct": {"removed": ("normal", ""), "added": ("dme", "")},
 }
+GRADED = {"grades": "fundus"}  # targets of a dataset file of their own, and the phantoms that have it
 MODELS = ("classifier", "judge", "robust", "denoiser", "verifier")
 METHODS = {
     "cone": ("diffusion-guidance", ()),
@@ -102,6 +111,8 @@ class Bench:
     real: Manifest | None
     command: str
     shown: Sequence[str] = SHOWN
+    dataset: Path | None = None
+    methods: Sequence[str] = tuple(METHODS)
 
     @cached_property
     def judge(self) -> Classifier:
@@ -112,7 +123,8 @@ class Bench:
         """The figures of each direction and method, on `n` images each."""
         rows = {}
         for direction, asked in self.targets.items():
-            for method, (explainer, settings) in METHODS.items():
+            for method in self.methods:
+                explainer, settings = METHODS[method]
                 folder = self.work / direction / method
                 self.explain(folder, explainer, settings, asked, n)
                 rows[f"{direction} {method}"] = self._measured(folder)
@@ -143,6 +155,7 @@ class Bench:
             target=asked[0],
             where=asked[1],
             folds=self.folds,
+            dataset=self.dataset,
             method=explainer,
             prior=self.names["denoiser"] if explainer == "diffusion-guidance" else "",
             settings=[f"robust={self.names['robust']}", *settings],  # what comes last counts
@@ -197,12 +210,15 @@ def distances(made: Path | Manifest, real: Manifest, extractor: Extractor, **set
         return {"none": str(error), "metrics": {}}
 
 
-def phantoms(kind: str, models: str, work: Path, n: int, command: str) -> Bench:
-    """The phantoms of a kind that are explained, four times as many as `n`, and those that stand for real images."""
-    for name, count, seed in (("asked", 4 * n, SEED), ("real", REAL, SEED + 1)):
-        write_phantoms(kind, count, work / name, seed=seed, workers=os.cpu_count() or 1)
-    names = {name: f"{models}/{name}" for name in MODELS}
-    return Bench(names, TARGETS[kind], work, work / "asked", (), read_manifest(work / "real"), command)
+def phantoms(kind: str, models: str, denoiser: str, methods: Sequence[str], work: Path, n: int, command: str) -> Bench:
+    """The phantoms of a kind that are explained, and those that stand for real images."""
+    often = 4 if kind not in GRADED else 16  # as often as the rarest of what is asked of
+    for name, count, seed in (("asked", often * n, SEED), ("real", REAL, SEED + 1)):
+        write_phantoms(GRADED.get(kind, kind), count, work / name, seed=seed, workers=os.cpu_count() or 1)
+    names = {name: f"{models}/{name}" for name in MODELS} | ({"denoiser": denoiser} if denoiser else {})
+    dataset = work / "asked" / f"{kind}.toml" if kind in GRADED else None
+    real = read_manifest(work / "real", dataset)
+    return Bench(names, TARGETS[kind], work, work / "asked", (), real, command, dataset=dataset, methods=methods)
 
 
 def typed() -> str:
@@ -215,12 +231,15 @@ def main() -> None:
     parser.add_argument("kind", choices=sorted(TARGETS))
     parser.add_argument("--work", default="runs/guidance", help="folder for what is drawn and explained")
     parser.add_argument("--models", default="", help="folder of classifier, judge, robust, denoiser, verifier")
+    parser.add_argument("--denoiser", default="", help="one that is not in that folder")
+    parser.add_argument("--methods", nargs="+", default=tuple(METHODS), choices=METHODS)
     parser.add_argument("--n", type=int, default=200, help="images of each direction")
     parser.add_argument("--exact", type=int, default=24, help="images that the published method runs on, 0 for none")
     parser.add_argument("--json", default="", help="where the figures go, as in results/")
     arguments = parser.parse_args()
     work = Path(arguments.work) / arguments.kind
-    bench = phantoms(arguments.kind, arguments.models or arguments.kind, work, arguments.n, typed())
+    models = arguments.models or arguments.kind
+    bench = phantoms(arguments.kind, models, arguments.denoiser, arguments.methods, work, arguments.n, typed())
     found = {"rows": bench.rows(arguments.n), "costs": bench.costs(arguments.exact) if arguments.exact else {}}
     facts = {"command": bench.command, "version": metadata.version("counterscan"), "n": arguments.n}
     if arguments.json:

@@ -38,6 +38,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from counterscan.data.layouts.base import GRADES
+
 Row = dict[str, str]
 COLUMNS = ("path", "label", "patient_id", "fold", "mask_path", "source_set", "matched", "spacing_mm", "grade")
 CT = """modality = "CT of the limbs"
@@ -56,7 +58,6 @@ FAT, AIR = -100, -1000  # HU: what kits19's grey value 0 is taken for within and
 AROUND = ((0, 1, 1), (0, -1, 1), (1, 1, 1), (1, 1, -1))  # axis, and the way along rows and columns
 TUMOUR = 2  # the value of kits19's masks that means one; 1 is the kidney
 CXR = 'modality = "chest X-ray"\n'
-GRADES = ("no_dr", "mild", "moderate", "severe", "proliferative")
 FUNDUS = 'modality = "fundus photograph"\nwindow = [0.0, 255.0]\n'
 FIVE = f"{FUNDUS}classes = {list(GRADES)}\n".replace("'", '"')
 BINARY = FUNDUS + 'classes = ["no_dr", "dr"]\n'

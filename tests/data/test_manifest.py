@@ -44,6 +44,14 @@ def test_the_root_is_as_absolute_as_the_paths_wherever_it_is_read_from(dataset, 
     assert manifest.cases[0].path.is_relative_to(manifest.root)
 
 
+def test_another_column_is_the_label_where_the_dataset_says_so(dataset):
+    manifest = read_manifest(dataset("path,dr,stage\na.png,1,late\nb.png,0,none\n", "label = 'stage'"))
+    assert manifest.exclusive
+    assert manifest.classes == ("none", "late")
+    assert manifest.cases[0].labels == {"none": 0, "late": 1}
+    assert manifest.cases[0].facts == {"dr": "1"}
+
+
 def test_without_a_label_column_those_of_ones_and_zeros_are_classes(dataset):
     text = "path,effusion,nodule,view,blank,seed,count\na.png,1,,PA,,1,0\nb.png,0.0,1.0,AP,,0,2\n"
     manifest = read_manifest(dataset(text))
@@ -97,6 +105,7 @@ def test_all_that_a_row_may_hold_is_read(dataset):
         ("path,tumor\na.png,1\n", "classes = ['tumour']", "no column 'tumour'.*did you mean 'tumor'"),
         ("path,tumour\na.png,yes\n", "classes = ['tumour']", "row 2 has 'yes' under 'tumour'"),
         ("path,label\na.png,\n", "", "nothing in it"),
+        ("path,grade\na.png,x\n", "label = 'grad'", "no column 'grad', .*did you mean 'grade'"),
         ("path,label\n,x\n", "", "row 2 has no path"),
         ("path,label,fold\na.png,x,one\n", "", "fold 'one'"),
     ],

@@ -63,9 +63,9 @@ def write_phantoms(
     """Write phantoms 0 to `n - 1` of a series into the folder `out` and return it.
 
     `images/`, `twins/` and `masks/` hold PNG files (16-bit, 8-bit in colour; masks 8-bit 0 or 255). Where the kind has
-    further labels a file like `dataset.toml` names them (`prognosis.toml`), for `--dataset`. `labels.csv` comes last,
-    so that a folder without it is not whole. A killed run goes on where it was when it is called again.
-    `progress` is told how many are there. Raises CounterscanError where `out` holds another series.
+    further labels a file like `dataset.toml` names them (`prognosis.toml`, `grades.toml`), for `--dataset`.
+    `labels.csv` comes last, so that a folder without it is not whole. A killed run goes on where it was when it is
+    called again. `progress` is told how many are there. Raises CounterscanError where `out` holds another series.
     """
     if n < 1:
         raise CounterscanError(f"an archive holds at least one phantom, not {n}")
@@ -213,6 +213,9 @@ def _finish(out: Path, series: Series) -> None:
     for name, outcomes in getattr(drawer, "OUTCOMES", {}).items():
         more = {"classes": (*outcomes, *told.classes), "confounders": (*outcomes, *told.confounders)}
         write_dataset_file(out / f"{name}.toml", told.model_copy(update=more))  # what is masked is no outcome
+    for name, (fact, grades) in getattr(drawer, "GRADED", {}).items():
+        graded = {"classes": tuple(grades), "confounders": (), "label": fact}
+        write_dataset_file(out / f"{name}.toml", told.model_copy(update=graded))
     columns = [key for key in dict.fromkeys(key for row in _noted(out, series) for key in row) if key != "report"]
     content = text_of(_noted(out, series), [*columns, "report"]).encode()
     write_sums(out / SUMS, {"labels.csv": hashlib.sha256(content).hexdigest()})

@@ -14,11 +14,16 @@ Name = Annotated[str, Field(max_length=200)]
 
 
 class DatasetFile(BaseModel):
-    """The keys of `dataset.toml`; `window` is (low, high) or (low, high, unit), `mirror` if both sides are alike."""
+    """The keys of `dataset.toml`.
+
+    `window` is (low, high) or (low, high, unit), `mirror` if both sides are alike. `label` is the column of the
+    one class that an image shows.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     classes: tuple[Name, ...] = ()
+    label: Name = "label"
     confounders: tuple[Name, ...] = ()
     modality: str = ""
     window: tuple[float, float] | tuple[float, float, str] | None = None

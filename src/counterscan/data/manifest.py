@@ -151,15 +151,15 @@ def read_manifest(path: str | Path, dataset: str | Path | None = None) -> Manife
     table = table_of(Path(path))
     told = read_dataset_file(Path(dataset) if dataset else table.parent / "dataset.toml", needed=dataset is not None)
     columns, rows = read_table(table)
-    exclusive = "label" in columns
-    classes = _exclusive_classes(table, rows, told) if exclusive else _class_columns(table, columns, rows, told)
+    label = _label_column(table, columns, told)
+    classes = _exclusive_classes(table, rows, told) if label else _class_columns(table, columns, rows, told)
     normal = next((name for name in classes if NORMAL.fullmatch(name)), None)
     names = safe_names([row["path"] for row in rows])
-    taken = {*_own(columns), *(() if exclusive else classes)}
+    taken = {*_own(columns), *((label,) if label else classes)}
     free = {column: place for place, column in enumerate(columns) if column not in taken}
     alike: dict[tuple[int | None, ...], Labels] = {}
     cases = tuple(
-        _case(table, number, row, name, _once(alike, _labels(table, number, row, classes, exclusive)), free, told)
+        _case(table, number, row, name, _once(alike, _labels(table, number, row, classes, label)), free, told)
         for number, (row, name) in enumerate(zip(rows, names, strict=True), 2)
     )
     _unique(table, cases)
@@ -171,7 +171,7 @@ def read_manifest(path: str | Path, dataset: str | Path | None = None) -> Manife
         told.modality,
         told.licence,
         normal,
-        exclusive,
+        label is not None,
         told.confounders,
         told.mirror,
     )
@@ -181,19 +181,27 @@ def read_manifest(path: str | Path, dataset: str | Path | None = None) -> Manife
     return manifest
 
 
+def _label_column(table: Path, columns: Sequence[str], told: DatasetFile) -> str | None:
+    """The column that says which one class each image shows, if there is one."""
+    if told.label not in columns and "label" in told.model_fields_set:
+        cure = did_you_mean(told.label, columns)
+        raise ManifestError(f"{table} has no column {told.label!r}, which dataset.toml names as label{cure}")
+    return told.label if told.label in columns else None
+
+
 def _own(columns: Sequence[str]) -> set[str]:
-    return {"path", "label", "split", "fold", "patient_id", "mask_path", "twin_path", "box"} & set(columns)
+    return {"path", "split", "fold", "patient_id", "mask_path", "twin_path", "box"} & set(columns)
 
 
 def _exclusive_classes(table: Path, rows: Sequence[Mapping[str, str]], told: DatasetFile) -> tuple[str, ...]:
-    seen = sorted({row["label"] for row in rows} - {""})
+    seen = sorted({row[told.label] for row in rows} - {""})
     for name in seen if told.classes else ():
         if name not in told.classes:
-            number = next(number for number, row in enumerate(rows, 2) if row["label"] == name)
+            number = next(number for number, row in enumerate(rows, 2) if row[told.label] == name)
             cure = did_you_mean(name, told.classes)
             raise ManifestError(f"{table} row {number} has label {name!r}, which dataset.toml does not list{cure}")
     if not seen:
-        raise ManifestError(f"{table} has a column 'label' with nothing in it; fill it, or delete it")
+        raise ManifestError(f"{table} has a column {told.label!r} with nothing in it; fill it, or delete it")
     return told.classes or tuple(sorted(seen, key=lambda name: (not NORMAL.fullmatch(name), name)))
 
 
@@ -215,9 +223,9 @@ def _is_class(values: set[str]) -> bool:
     return values <= VALUES.keys() and values != {""}
 
 
-def _labels(table: Path, number: int, row: Mapping[str, str], classes: Sequence[str], exclusive: bool) -> Labels:
-    if exclusive:
-        return {name: int(row["label"] == name) if row["label"] else None for name in classes}
+def _labels(table: Path, number: int, row: Mapping[str, str], classes: Sequence[str], label: str | None) -> Labels:
+    if label:
+        return {name: int(row[label] == name) if row[label] else None for name in classes}
     for name in classes:
         if row[name] not in VALUES:
             raise ManifestError(

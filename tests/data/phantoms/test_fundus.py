@@ -6,6 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from counterscan.data.archive import write_phantoms
+from counterscan.data.layouts.base import GRADES
+from counterscan.data.manifest import read_manifest
 from counterscan.data.phantoms import fundus
 from counterscan.data.phantoms.fundus_lesions import LEVELS
 
@@ -59,7 +62,7 @@ def test_without_retinopathy_image_and_twin_are_one():
     for findings in ((), ("drusen",)):
         phantom = drawn(1, findings)
         assert np.array_equal(phantom.image, phantom.twin)
-        assert phantom.facts["grade"] == 0
+        assert phantom.facts["grade"] == "no_dr"
         assert "no diabetic retinopathy" in phantom.report
 
 
@@ -101,14 +104,14 @@ def test_the_mask_is_the_union_of_the_kinds(series):
 
 
 def test_grades_and_lesions_agree(series):
-    assert {phantom.facts["grade"] for phantom in series} == {1, 2, 3, 4}
+    assert {phantom.facts["grade"] for phantom in series} == {"mild", "moderate", "severe", "proliferative"}
     for phantom in series:
         facts = phantom.facts
         present = {kind for kind in LEVELS if facts[f"{kind}_count"]}
         proliferative = {"neovascularisation", "preretinal_haemorrhage"} & present
-        assert (facts["grade"] == 1) == (present == {"microaneurysms"})
-        assert (facts["grade"] == 4) == bool(proliferative)
-        assert facts["grade"] != 3 or facts["haemorrhages_count"] >= 15
+        assert (facts["grade"] == "mild") == (present == {"microaneurysms"})
+        assert (facts["grade"] == "proliferative") == bool(proliferative)
+        assert facts["grade"] != "severe" or facts["haemorrhages_count"] >= 15
 
 
 def test_blood_is_darker_and_exudates_are_brighter_than_the_healthy_eye(series):
@@ -136,6 +139,19 @@ def test_the_disc_lies_towards_the_nose(series):
 def test_the_report_says_what_is_there(series):
     for phantom in series:
         assert phantom.report.startswith(f"{phantom.facts['laterality'].capitalize()} eye: ")
-        assert fundus.SEVERITIES[phantom.facts["grade"]] in phantom.report
+        assert fundus.SEVERITIES[GRADES.index(phantom.facts["grade"])] in phantom.report
         assert ("hard exudates" in phantom.report) == (phantom.facts["exudates_count"] > 0)
     assert drawn(0).report.endswith("Drusen at the macula.")
+
+
+def test_an_archive_offers_its_grades_to_training_instead_of_its_labels(tmp_path):
+    out = write_phantoms("fundus", 40, tmp_path / "a", size=64, seed=3)
+    plain, graded = read_manifest(out), read_manifest(out, out / "grades.toml")
+    assert graded.classes == GRADES
+    assert graded.exclusive
+    assert graded.normal == "no_dr"
+    assert [graded.diseased(case) for case in graded.cases] == [plain.diseased(case) for case in plain.cases]
+    for seen, told in zip(plain.cases, graded.cases, strict=True):
+        assert told.labels[seen.facts["grade"]] == 1
+        assert sum(told.labels.values()) == 1
+        assert told.facts["drusen"] == str(seen.labels["drusen"])

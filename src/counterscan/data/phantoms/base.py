@@ -47,7 +47,8 @@ def module(kind: str):
 
     Where it has `NORMAL`, each phantom shows one of the classes, and that one means healthy. Where it has `DISEASED`,
     that share of a series carries disease, not half of it. Where it has `OUTCOMES`, some facts can be learned as
-    labels, too, and an archive has a dataset file of that name for it.
+    labels, too, and where it has `GRADED`, a fact that has one of these values can be learned instead of the labels;
+    an archive has a dataset file of that name for it.
     """
     if kind not in KINDS:
         raise CounterscanError(f"no phantom is called {kind!r}{did_you_mean(kind, KINDS)}")

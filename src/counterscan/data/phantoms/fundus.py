@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from counterscan.data.layouts.base import GRADES
 from counterscan.data.phantoms import fundus_anatomy as anatomy
 from counterscan.data.phantoms import fundus_camera as optics
 from counterscan.data.phantoms import fundus_lesions as lesions
@@ -20,6 +21,7 @@ WINDOW = (0.0, 255.0, "")
 EXUDATE = np.array([1.02, 0.98, 0.62], np.float32)[:, None, None]
 COTTON = np.array([0.85, 0.86, 0.95], np.float32)[:, None, None]
 DRUSEN = np.array([0.87, 0.87, 0.62], np.float32)[:, None, None]
+GRADED = {"grades": ("grade", GRADES)}  # a fact that can be learned instead of the classes
 SEVERITIES = (
     "no diabetic retinopathy",
     "mild non-proliferative diabetic retinopathy",
@@ -85,7 +87,7 @@ def _facts(
 ) -> dict[str, str | float]:
     counts = disease.counts if disease else dict.fromkeys(lesions.LEVELS, 0)
     return {
-        "grade": disease.grade if disease else 0,
+        "grade": GRADES[disease.grade if disease else 0],
         "laterality": eye.side,
         "field_degrees": camera.field,
         "centred": camera.centred,
