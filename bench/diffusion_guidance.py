@@ -212,7 +212,7 @@ def distances(made: Path | Manifest, real: Manifest, extractor: Extractor, **set
 
 def phantoms(kind: str, models: str, denoiser: str, methods: Sequence[str], work: Path, n: int, command: str) -> Bench:
     """The phantoms of a kind that are explained, and those that stand for real images."""
-    often = 4 if kind not in GRADED else 16  # as often as the rarest of what is asked of
+    often = 16 if kind in GRADED else 4  # as often as the rarest of what is asked of
     for name, count, seed in (("asked", often * n, SEED), ("real", REAL, SEED + 1)):
         write_phantoms(GRADED.get(kind, kind), count, work / name, seed=seed, workers=os.cpu_count() or 1)
     names = {name: f"{models}/{name}" for name in MODELS} | ({"denoiser": denoiser} if denoiser else {})

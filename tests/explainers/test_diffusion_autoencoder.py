@@ -15,6 +15,7 @@ from counterscan.explainers.build import build_explainer
 from counterscan.explainers.diffusion_autoencoder import DiffusionAutoencoder
 from counterscan.explainers.latent_agent.agent import Agent
 from counterscan.explainers.latent_agent.directions import directions, ranked, reasons, used
+from counterscan.explainers.latent_agent.distillation import held_out
 from counterscan.metrics.validity import flip_rate, reconstruction_flip_rate
 
 SIDE, D = 6, 5
@@ -153,6 +154,11 @@ def test_a_middling_answer_is_met_within_a_tenth_though_the_agent_is_wrong_about
     assert answer.found.all()
     for index, p in answer.target.wanted:
         assert answer.after[:, index].sigmoid().tolist() == pytest.approx([p] * 12, abs=0.1)
+
+
+def test_the_bound_is_that_of_images_which_the_agent_was_not_fitted_to():
+    held = Linear().encode(drawn(600)[held_out(600)])
+    assert torch.equal(FITTED.agent.radii, FITTED.agent.radius(held).sort().values)
 
 
 def test_the_budget_of_queries_is_kept_and_counted():

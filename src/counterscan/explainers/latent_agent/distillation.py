@@ -78,13 +78,14 @@ def distil(
     kind: str = "auto",
     maps: tuple[int, int] | None = None,
     patients: Sequence[str] = (),
+    unseen: Tensor | None = None,
     **facts: Any,
 ) -> Agent:
     """An agent from latents `(n, d)` and a black box's log-odds `(n, k)`: `linear`, `network`, or `auto`, the better.
 
     `maps` says how many maps of how many places a side a row of latents holds, by default d of one; `patients`, whose
-    each of them is, by default another's each. Raises CounterscanError for too few images, or for a kind that does not
-    exist.
+    each of them is, by default another's each. Its `radii` are those of latents `unseen` `(m, d)`, by default of
+    its own. Raises CounterscanError for too few images, or for a kind that does not exist.
     """
     check_request(len(latents), kind)
     fit = linear = ridge(latents, answers)
@@ -102,7 +103,7 @@ def distil(
         maps=maps,
         facts={"n": len(latents), "error": fit.error, **facts},
     )
-    agent = replace(agent, radii=agent.radius(latents).sort().values)
+    agent = replace(agent, radii=agent.radius(latents if unseen is None else unseen).sort().values)
     return agent if agent.surroundings is None else with_findings(agent, latents)
 
 

@@ -46,8 +46,7 @@ def fit_agent(
     classes = classifier.card.classes
     known = {"codec": identity(codec.card), "classifier": classifier.card.name}
     whose = [name for name, out in zip(patients, held.tolist(), strict=True) if not out] if patients else ()
-    agent = distil(latents[~held], answers[~held], classes, kind, maps_of(codec.card), whose, **known)
-    agent = replace(agent, radii=agent.radius(latents[held]).sort().values)  # as those that will be explained lie
+    agent = distil(latents[~held], answers[~held], classes, kind, maps_of(codec.card), whose, latents[held], **known)
     edited, more = torch.nonzero(held)[:EDITED, 0], torch.nonzero(~held)[: int((~held).sum()) // ONE_IN][:MOST, 0]
     if agent.reader is not None and agent.maps is not None and len(more):
         moved, said = _edits(codec, agent, classifier, images[more].float(), way)
