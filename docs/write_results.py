@@ -158,7 +158,8 @@ def texts(path: Path) -> str:
         counterparts |= {name: figure, f"{name} of real ones": figure["floor"]} if name in REALISM else {}
     counterparts |= {f"auprc of {name}": one["auprc"] for name, one in found.get("cams", {}).items()}
     counterparts |= {f"healthy ones change, {name}": one for name, one in found.get("normal", {}).items()}
-    for rows in (counterparts, _placed(found.get("induced", {})), found.get("cost", {}), found.get("exact", {})):
+    known = {f"{name} seen by {who}": one for name, row in found.get("known", {}).items() for who, one in row.items()}
+    for rows in (counterparts, _placed(found.get("induced", {})), known, found.get("cost", {}), found.get("exact", {})):
         lines = [[name, _plain(one)] for name, one in rows.items()]
         parts += ["\n".join(_line(cells) for cells in (["", "value"], ["---"] * 2, *lines)) + "\n"] if lines else []
     return "\n".join([*parts, f"`{found['command']}`\n"])
