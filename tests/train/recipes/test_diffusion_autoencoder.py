@@ -15,7 +15,7 @@ from counterscan.priors.codec import NETWORK, DiffusionCodec, Told, load_codec
 from counterscan.registry import RECIPES
 from counterscan.train.parts import parts
 from counterscan.train.recipes import diffusion_autoencoder as recipe
-from counterscan.train.recipes.diffusion_autoencoder import Reading, followed, round_trip, rows_of
+from counterscan.train.recipes.diffusion_autoencoder import CodecTask, Reading, followed, round_trip, rows_of
 from counterscan.train.starting import FLOOR, with_statistics
 from counterscan.weights.store import load_card
 
@@ -64,6 +64,7 @@ def test_the_card_says_what_the_round_trip_costs(trained):
     assert trips[-1]["psnr"] > trips[0]["psnr"]
     assert trips[-1]["ssim"] <= 1
     assert {"test_error_at_1", "test_swap_followed"} < metrics.keys()
+    assert 0 <= metrics["test_labels_auc"] <= 1
 
 
 def test_statistics_are_those_of_the_training_part_in_float32(eyes, trained):
@@ -101,6 +102,20 @@ def test_labels_that_are_known_teach_the_code():
     assert rows.grad[:2].abs().sum() > 0 == rows.grad[2].abs().sum()
     assert read(Told(None, rows), torch.tensor([2])) == {}, "nothing is known of it"
     assert Reading(read.reader, labels, 0.0)(Told(None, rows), torch.tensor([0])) == {}
+
+
+def test_labels_are_read_off_images_that_were_not_learned_from(eyes):
+    images = {"validation": open_images(read_manifest(eyes), (3, 32, 32))}
+    settings = {"channels": 3, "spread": 0.5, "latents": 2, "places": 4, "widths": (16, 16)}
+    card = Card(name="x", kind="codec", shape=(3, 32, 32), classes=(), network=NETWORK, settings=settings)
+    knows = torch.nn.Module()
+    knows.encode = lambda some: torch.cat([images["validation"].labels, torch.zeros(len(images["validation"]), 30)], 1)
+    own, wrong = torch.nn.Linear(32, 2, bias=False), torch.nn.Linear(32, 2, bias=False)
+    own.weight.data, wrong.weight.data = torch.eye(2, 32), -torch.eye(2, 32)
+    for reader, weight, expected in ((own, 0.1, {"labels_auc": 1}), (wrong, 0.1, {"labels_auc": 0}), (own, 0.0, {})):
+        read = Reading(reader, images["validation"].labels, weight)
+        task = CodecTask(torch.nn.Linear(1, 1), images, card, beside=read, helpers=read.helpers)
+        assert task.labels_read(knows, "validation") == expected
 
 
 def test_it_resumes_to_the_same_weights_and_statistics(eyes, trained, tmp_path):

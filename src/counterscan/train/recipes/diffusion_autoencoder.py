@@ -8,6 +8,7 @@ No classifier that is to be explained takes part. Afterwards the mean and the de
 measured over the training part, and the round trip on the test part.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from counterscan.core import Card, Denoiser
 from counterscan.data.batches import Images
 from counterscan.data.manifest import Manifest
 from counterscan.metrics.closeness import structural_similarity
+from counterscan.metrics.discrimination import auc
 from counterscan.nets.code_reader import CodeReader
 from counterscan.priors.codec import NETWORK, DiffusionCodec, Told, encoded
 from counterscan.priors.denoiser import NetworkDenoiser
@@ -35,6 +37,7 @@ MEASURED = 32  # test images that are sent there and back
 MEASURED_AT = (5, 10, 20)  # steps of one way
 SHOWN_IN = 10  # steps of one way in a preview
 BATCH = 64
+READ = 512  # images that labels are read off
 
 
 @RECIPES.register("diffusion-autoencoder")
@@ -79,13 +82,14 @@ class DiffusionAutoencoderRecipe:
         card = self._card(manifest, out, command, shape, spread(images["train"]))
         network = first_network(card, self.seed, self.start)
         read = self._reading(images["train"].labels)
-        task = DiffusionTask(
+        task = CodecTask(
             network, images, card, self.batch, self.rate, self.flip, told_the_image, swapped, read, read.helpers
         )
         network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         card = with_statistics(card, rows_of(network, card, images["train"]))
         network = rebuilt(network, card)
-        metrics = {f"test_{name}": value for name, value in task.errors(network, "test").items()}
+        told = {**task.errors(network, "test"), **task.labels_read(network, "test")}
+        metrics = {f"test_{name}": value for name, value in told.items()}
         metrics |= {f"test_{name}": value for name, value in measured(network, card, images["test"]).items()}
         return save_weights(out, network, card.model_copy(update={"metrics": metrics}))
 
@@ -128,6 +132,32 @@ class Reading:
             return {}
         missed = F.binary_cross_entropy_with_logits(self.reader(denoiser.rows)[known], wanted[known])
         return {"labels": self.weight * missed}
+
+
+@dataclass
+class CodecTask(DiffusionTask):
+    """Learning to denoise what an image is told of; beside it, how well labels are read off images not learned from."""
+
+    def validate(self, network: nn.Module) -> Mapping[str, float]:
+        return {**super().validate(network), **self.labels_read(network, "validation")}
+
+    @torch.no_grad()
+    def labels_read(self, network: nn.Module, part: str) -> dict[str, float]:
+        """The mean area under the ROC curve of the labels that some images of a part have; empty where none has any.
+
+        A code that has learned the training images' labels by heart tells nothing of others, and an agent that is
+        fitted to it will not agree with its black box.
+        """
+        assert isinstance(self.beside, Reading)
+        if not self.beside.weight:
+            return {}
+        images, denoiser = self.images[part], NetworkDenoiser(network, self.card)
+        chosen = torch.arange(min(len(images), READ))
+        rows = torch.cat([encoded(denoiser, images.batch(few)) for few in chosen.split(BATCH)])
+        pairs = zip(images.labels[chosen].T, self.beside.reader(rows).T, strict=False)
+        areas = [auc(truth.numpy(), said.numpy(), draws=1).value for truth, said in pairs]
+        known = [area for area in areas if not math.isnan(area)]
+        return {"labels_auc": sum(known) / len(known)} if known else {}
 
 
 def told_the_image(network: nn.Module, card: Card, clean: Tensor) -> Told:
