@@ -1,6 +1,8 @@
 """The recipe `diffusion-autoencoder`, small and quick: it resumes to the same weights; what it writes is decoded."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +12,10 @@ from counterscan.core import Card
 from counterscan.data.archive import write_phantoms
 from counterscan.data.batches import open_images
 from counterscan.data.manifest import read_manifest
+from counterscan.errors import ManifestError
 from counterscan.nets.code_reader import CodeReader
 from counterscan.priors.codec import NETWORK, DiffusionCodec, Told, load_codec
+from counterscan.priors.denoiser import NetworkDenoiser
 from counterscan.registry import RECIPES
 from counterscan.train.parts import parts
 from counterscan.train.recipes import diffusion_autoencoder as recipe
@@ -90,32 +94,78 @@ def test_a_number_that_says_nothing_is_not_blown_up():
     assert with_statistics(card, rows * 0).settings["scale"] == [1.0] * 3
 
 
-def test_labels_that_are_known_teach_the_code():
+class Coded(torch.nn.Module):
+    """A network whose encoder answers these rows, whatever it sees."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = rows
+
+    def encode(self, images):
+        return self.rows[: len(images)]
+
+
+def card_of(shape):
+    settings = {"channels": shape[0], "spread": 0.5, "latents": 2, "places": 4, "widths": (16, 16)}
+    return Card(name="x", kind="codec", shape=shape, classes=(), network=NETWORK, settings=settings)
+
+
+def test_labels_that_are_known_teach_the_code_of_images_and_of_moved_ones():
     torch.manual_seed(0)
     labels = torch.tensor([[1.0, torch.nan], [0.0, torch.nan], [torch.nan, torch.nan]])
-    read = Reading(CodeReader(2, 4, 2), labels, 0.5)
-    rows = torch.randn(3, 32).requires_grad_()
-    lost = read(Told(None, rows), torch.tensor([0, 1, 2]))["labels"]
-    answers = read.reader(rows)[:2, 0]
-    assert lost.item() == pytest.approx(0.5 * float((F.softplus(-answers[0]) + F.softplus(answers[1])) / 2), rel=1e-5)
+    images = SimpleNamespace(labels=labels, batch=lambda chosen: torch.rand(len(chosen), 1, 8, 8))
+    rows, moved = (torch.randn(3, 32, requires_grad=True) for _ in range(2))
+    network = NetworkDenoiser(Coded(moved), card_of((1, 8, 8)))
+    read = Reading(CodeReader(2, 4, 2), images, 0.5)
+    lost = read(Told(network, rows), torch.tensor([0, 1, 2]))["labels"]
+    answers = torch.cat([read.reader(one)[:2, 0] for one in (rows, moved)])
+    missed = F.binary_cross_entropy_with_logits(answers, torch.tensor([1.0, 0.0, 1.0, 0.0]))
+    torch.testing.assert_close(lost, 0.5 * missed)
     lost.backward()
-    assert rows.grad[:2].abs().sum() > 0 == rows.grad[2].abs().sum()
-    assert read(Told(None, rows), torch.tensor([2])) == {}, "nothing is known of it"
-    assert Reading(read.reader, labels, 0.0)(Told(None, rows), torch.tensor([0])) == {}
+    for some in (rows, moved):
+        assert some.grad[:2].abs().sum() > 0 == some.grad[2].abs().sum()
+    assert read(Told(network, rows), torch.tensor([2])) == {}, "nothing is known of it"
+    assert replace(read, weight=0.0)(Told(network, rows), torch.tensor([0])) == {}
 
 
 def test_labels_are_read_off_images_that_were_not_learned_from(eyes):
-    images = {"validation": open_images(read_manifest(eyes), (3, 32, 32))}
-    settings = {"channels": 3, "spread": 0.5, "latents": 2, "places": 4, "widths": (16, 16)}
-    card = Card(name="x", kind="codec", shape=(3, 32, 32), classes=(), network=NETWORK, settings=settings)
-    knows = torch.nn.Module()
-    knows.encode = lambda some: torch.cat([images["validation"].labels, torch.zeros(len(images["validation"]), 30)], 1)
+    images = open_images(read_manifest(eyes), (3, 32, 32))
+    knows = Coded(torch.cat([images.labels, torch.zeros(len(images), 30)], 1))
     own, wrong = torch.nn.Linear(32, 2, bias=False), torch.nn.Linear(32, 2, bias=False)
     own.weight.data, wrong.weight.data = torch.eye(2, 32), -torch.eye(2, 32)
     for reader, weight, expected in ((own, 0.1, {"labels_auc": 1}), (wrong, 0.1, {"labels_auc": 0}), (own, 0.0, {})):
-        read = Reading(reader, images["validation"].labels, weight)
-        task = CodecTask(torch.nn.Linear(1, 1), images, card, beside=read, helpers=read.helpers)
+        read = Reading(reader, images, weight)
+        task = CodecTask(knows, {"validation": images}, card_of((3, 32, 32)), beside=read, helpers=read.helpers)
         assert task.labels_read(knows, "validation") == expected
+
+
+def test_labels_alone_come_first_where_that_is_asked(eyes, trained, tmp_path):
+    once = RECIPES[NETWORK](**{**QUICK, "start": str(trained), "labels_first": 1, "flip": False})
+    out = once.train(read_manifest(eyes), tmp_path / "first", say=lambda _: None)
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [{"loss", "labels"} & line.keys() for line in lines] == [{"labels"}, {"labels", "loss"}]
+    before, after = (load_codec(folder).network.module for folder in (trained, out))
+    assert not torch.equal(before.encoder.head.weight, after.encoder.head.weight)
+    plain = RECIPES[NETWORK](**{**QUICK, "labels_first": 1, "labels": 0.0})
+    with pytest.raises(ManifestError, match="labels_first needs labels"):
+        plain.train(read_manifest(eyes), tmp_path / "none", say=lambda _: None)
+
+
+def test_a_code_that_reads_better_scores_better(eyes):
+    images = open_images(read_manifest(eyes), (3, 32, 32))
+    own, wrong = torch.nn.Linear(32, 2, bias=False), torch.nn.Linear(32, 2, bias=False)
+    own.weight.data, wrong.weight.data = torch.eye(2, 32), -torch.eye(2, 32)
+    scores = []
+    for reader in (own, wrong):
+        knows = Coded(torch.cat([images.labels, torch.zeros(len(images), 30)], 1))
+        read = Reading(reader, images, 0.1)
+        told = {
+            "told": lambda network, card, clean: lambda noisy, sigma: noisy,
+            "beside": read,
+            "helpers": read.helpers,
+        }
+        scores.append(CodecTask(knows, {"validation": images}, card_of((3, 32, 32)), **told).validate(knows)["score"])
+    assert scores[0] == pytest.approx(scores[1] + 0.5)
 
 
 def test_it_resumes_to_the_same_weights_and_statistics(eyes, trained, tmp_path):
