@@ -210,15 +210,13 @@ class Bench:
         """How many images that truly show a finding, and no other, classifier and judge find it in."""
         found = {}
         for name in NAMED:
-            cases = [case for case in self.manifest.cases if only(name, case)]
             target = Target.parse(f"{name}=1", self.classifier.card)
-            asked = {"classifier": self.classifier, "judge": self.judge}
-            seen_in = {
-                who: [target.reached(one(self._images(part))) for part in batches(cases)] for who, one in asked.items()
-            }
-            found[name] = {
-                who: bootstrap(torch.cat(parts).double().numpy()).to_dict() for who, parts in seen_in.items()
-            }
+            answers: dict[str, list[Tensor]] = {"classifier": [], "judge": []}
+            for part in batches([case for case in self.manifest.cases if only(name, case)]):
+                images = self._images(part)
+                answers["classifier"].append(target.reached(self.classifier(images)))
+                answers["judge"].append(target.reached(self.judge(images)))
+            found[name] = {who: bootstrap(torch.cat(said).double().numpy()).to_dict() for who, said in answers.items()}
         return found
 
     def cost(self) -> dict[str, float]:

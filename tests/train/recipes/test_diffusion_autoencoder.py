@@ -135,7 +135,7 @@ def test_labels_are_read_off_images_that_were_not_learned_from(eyes):
     own.weight.data, wrong.weight.data = torch.eye(2, 32), -torch.eye(2, 32)
     for reader, weight, expected in ((own, 0.1, {"labels_auc": 1}), (wrong, 0.1, {"labels_auc": 0}), (own, 0.0, {})):
         read = Reading(reader, images, weight)
-        task = CodecTask(knows, {"validation": images}, card_of((3, 32, 32)), beside=read, helpers=read.helpers)
+        task = CodecTask(knows, {"validation": images}, card_of((3, 32, 32)), beside=read)
         assert task.labels_read(knows, "validation") == expected
 
 
@@ -159,11 +159,7 @@ def test_a_code_that_reads_better_scores_better(eyes):
     for reader in (own, wrong):
         knows = Coded(torch.cat([images.labels, torch.zeros(len(images), 30)], 1))
         read = Reading(reader, images, 0.1)
-        told = {
-            "told": lambda network, card, clean: lambda noisy, sigma: noisy,
-            "beside": read,
-            "helpers": read.helpers,
-        }
+        told = {"told": lambda network, card, clean: lambda noisy, sigma: noisy, "beside": read}
         scores.append(CodecTask(knows, {"validation": images}, card_of((3, 32, 32)), **told).validate(knows)["score"])
     assert scores[0] == pytest.approx(scores[1] + 0.5)
 

@@ -90,8 +90,18 @@ class DiffusionAutoencoderRecipe:
         card = self._card(manifest, out, command, shape, spread(images["train"]))
         network = first_network(card, self.seed, self.start)
         read = self._reading(images["train"])
-        tasked = (network, images, card, self.batch, self.rate, self.flip, told_the_image, swapped, read, read.helpers)
-        task = CodecTask(*tasked, first=self.labels_first)
+        task = CodecTask(
+            network,
+            images,
+            card,
+            self.batch,
+            self.rate,
+            self.flip,
+            told_the_image,
+            swapped,
+            read,
+            first=self.labels_first,
+        )
         network = fit(task, out, steps=self.steps, seed=self.seed, resume=resume, say=say)
         card = with_statistics(card, rows_of(network, card, images["train"]))
         network = rebuilt(network, card)
@@ -133,10 +143,6 @@ class Reading:
     weight: float
     flip: bool = False
 
-    @property
-    def helpers(self) -> dict[str, nn.Module]:
-        return {"reader": self.reader}
-
     def __call__(self, denoiser: Denoiser, chosen: Tensor) -> dict[str, Tensor]:
         assert isinstance(denoiser, Told), "told_the_image makes it"
         if not self.weight:
@@ -168,13 +174,21 @@ class CodecTask(DiffusionTask):
 
     first: int = 0
 
+    def __post_init__(self) -> None:
+        self.helpers = {"reader": self._reading.reader}
+        super().__post_init__()
+
+    @property
+    def _reading(self) -> Reading:
+        assert isinstance(self.beside, Reading), "a codec is taught by what can be read off it"
+        return self.beside
+
     def step(self, step: int) -> Mapping[str, float]:
         if step >= self.first:
             return super().step(step)
-        assert isinstance(self.beside, Reading)
         self.network.train()
         chosen = torch.randint(len(self.images["train"]), (MANY * self.batch,))
-        losses = self.beside.alone(NetworkDenoiser(self.network, self.card), chosen)
+        losses = self._reading.alone(NetworkDenoiser(self.network, self.card), chosen)
         return descend(self.learning, self.optimisers["network"], losses) if losses else {}
 
     def validate(self, network: nn.Module) -> Mapping[str, float]:
@@ -188,13 +202,12 @@ class CodecTask(DiffusionTask):
         A code that has learned the training images' labels by heart tells nothing of others, and an agent that is
         fitted to it will not agree with its black box.
         """
-        assert isinstance(self.beside, Reading)
-        if not self.beside.weight:
+        if not self._reading.weight:
             return {}
         images, denoiser = self.images[part], NetworkDenoiser(network, self.card)
         chosen = torch.arange(min(len(images), READ))
         rows = torch.cat([encoded(denoiser, images.batch(few)) for few in chosen.split(BATCH)])
-        pairs = zip(images.labels[chosen].T, self.beside.reader(rows).T, strict=False)
+        pairs = zip(images.labels[chosen].T, self._reading.reader(rows).T, strict=False)
         areas = [auc(truth.numpy(), said.numpy(), draws=1).value for truth, said in pairs]
         known = [area for area in areas if not math.isnan(area)]
         return {"labels_auc": sum(known) / len(known)} if known else {}
